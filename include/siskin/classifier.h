@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Any model file as one thing that answers pictures, and the decision rule over crops. */
+#ifndef SISKIN_CLASSIFIER_H
+#define SISKIN_CLASSIFIER_H
+
+#include "siskin/image.h"
+#include "siskin/model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct sk_classifier sk_classifier;
+
+/* A run folder, .safetensors, .pth, .onnx written by siskin (float), or .skn (int8). */
+sk_status sk_classifier_open(const char *path, sk_classifier **out, sk_error *err);
+void sk_classifier_close(sk_classifier *classifier);
+const sk_card *sk_classifier_card(const sk_classifier *classifier);
+int sk_classifier_is_int8(const sk_classifier *classifier);
+int sk_classifier_feature_count(const sk_classifier *classifier);
+/* images: n x size x size x 3 RGB bytes; probabilities: n x classes (softmax, 0..1); features: n x feature_count
+ * or NULL. threads 0: all. */
+sk_status sk_classifier_run(sk_classifier *classifier, const uint8_t *images, int n, int threads, float *probabilities,
+                            float *features, sk_error *err);
+
+/* ---- crops and the decision ------------------------------------------------------------------------------ */
+typedef enum sk_crops { SK_CROPS_SQUEEZE = 0, SK_CROPS_ONE = 1, SK_CROPS_THREE = 3 } sk_crops;
+sk_status sk_crops_parse(const char *text, sk_crops *out, sk_error *err); /* "1", "3", "squeeze" */
+int sk_crops_count(sk_crops crops);                                       /* pictures per frame: 1 or 3 */
+/* The one preprocessing: shorter side to 256, then full-height squares at the centre, left and right (upright
+ * pictures: middle, top, bottom), or the whole frame squeezed, resized to size x size. Writes
+ * sk_crops_count(crops) x size x size x 3 bytes. A picture whose shorter side is already 256 is not resized twice. */
+sk_status sk_crops_prepare(const sk_image *image, sk_crops crops, int size, uint8_t *out, sk_error *err);
+
+typedef struct sk_verdict {
+    int bird;       /* decision */
+    int crops;      /* number of valid p */
+    float p[3];     /* probability of bird per crop: centre, left, right */
+    int deciding;   /* crop that decided: the centre, or the first side crop that reached the penalty */
+} sk_verdict;
+/* p[0] >= threshold says bird; otherwise a side crop must reach `penalty` (0.5 = none). */
+sk_verdict sk_decide(const float *p, int crops, float threshold, float penalty);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

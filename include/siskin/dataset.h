@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Datasets: a folder with dataset.tsv, its splits, its leak check and its decoded cache. */
+#ifndef SISKIN_DATASET_H
+#define SISKIN_DATASET_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "siskin/hooks.h"
+#include "siskin/image.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum sk_label { SK_LABEL_UNKNOWN = -1, SK_LABEL_NOBIRD = 0, SK_LABEL_BIRD = 1 } sk_label;
+typedef enum sk_split { SK_SPLIT_NONE = 0, SK_SPLIT_TRAIN, SK_SPLIT_VAL, SK_SPLIT_TEST } sk_split;
+/* Where a picture may go: a clip's frame anywhere; a web picture to train only; a held-out picture to test only. */
+typedef enum sk_role { SK_ROLE_CLIP = 0, SK_ROLE_WEB, SK_ROLE_HELDOUT } sk_role;
+
+#define SK_CLASS_COUNT 2 /* logits index = sk_label: 0 nobird, 1 bird */
+
+typedef struct sk_sample {
+    const char *path;   /* absolute */
+    int64_t frame;      /* 0-based decoded frame of a clip, -1 for a picture */
+    double time_s;      /* -1 if not known */
+    sk_label label;
+    const char *source; /* e.g. camera or collection */
+    const char *group;  /* clip or photo source: never in two splits */
+    sk_role role;
+    sk_split split;
+} sk_sample;
+
+typedef struct sk_dataset sk_dataset;
+
+/* `dir` holds dataset.tsv (docs/formats.md). */
+sk_status sk_dataset_open(const char *dir, sk_dataset **out, sk_error *err);
+void sk_dataset_close(sk_dataset *dataset);
+const char *sk_dataset_dir(const sk_dataset *dataset);
+size_t sk_dataset_size(const sk_dataset *dataset);
+/* Valid until the dataset is closed. */
+const sk_sample *sk_dataset_sample(const sk_dataset *dataset, size_t index);
+
+const char *sk_label_name(sk_label label); /* "bird", "nobird", "unknown" */
+const char *sk_split_name(sk_split split); /* "train", "val", "test", "" */
+sk_status sk_split_parse(const char *text, sk_split *out, sk_error *err);
+
+/* ---- import -------------------------------------------------------------------------------------------- */
+typedef struct sk_import_options {
+    const char *root;          /* folder of the tables' relative paths; NULL: each table's own */
+    int birds_per_clip;        /* most bird frames kept per clip (seed: 4); 0 keeps all */
+    int empties_per_clip;      /* most empty frames kept per clip (seed: 2); 0 keeps all */
+    double min_gap_s;          /* least distance in time between two kept frames of a label, default 0.4 */
+    int max_bad;               /* more unreadable files than this end the import, default 100 */
+} sk_import_options;
+typedef struct sk_import_report {
+    size_t rows, kept, unknown, bad, birds, nobirds, clips, clip_frames_dropped;
+} sk_import_report;
+sk_import_options sk_import_defaults(void);
+/* `inputs`: tables (.tsv) or folders with one sub-folder per class. Creates or replaces `dir`/dataset.tsv. */
+sk_status sk_dataset_import(const char *const *inputs, size_t count, const char *dir, const sk_import_options *options,
+                            const sk_hooks *hooks, sk_import_report *report, sk_error *err);
+
+/* ---- candidate frames of unlabelled clips -------------------------------------------------------------- */
+typedef struct sk_frames_options {
+    int per_clip;      /* most frames per clip, default 6 */
+    double min_gap_s;  /* default 0.5 */
+    int max_bad;
+} sk_frames_options;
+sk_frames_options sk_frames_defaults(void);
+/* Writes `dir`/frames.tsv (video, frame, time_s, label=unknown) and `dir`/frames/NAME.jpg to look at. */
+sk_status sk_frames_pick(const char *const *clips, size_t count, const char *dir, const sk_frames_options *options,
+                         const sk_hooks *hooks, size_t *picked, sk_error *err);
+
+/* ---- split and check ----------------------------------------------------------------------------------- */
+/* Assigns splits by group, stratified by label, from the seed alone; web to train, held-out to test. Parts are
+ * non-negative, e.g. 6, 2, 2. Rewrites dataset.tsv. */
+sk_status sk_dataset_split(const char *dir, const double parts[3], uint64_t seed, sk_error *err);
+
+typedef struct sk_check_report {
+    size_t counts[4][3];          /* [split][0 unknown, 1 nobird, 2 bird] */
+    size_t groups_in_two_splits, web_outside_train, near_duplicates, unreadable;
+    size_t same_camera_pairs;     /* look-alike frames of one fixed camera in two splits: told, not a leak */
+} sk_check_report;
+/* Each finding is told through hooks->log. Returns SK_ERR_DATA if there is a leak. */
+sk_status sk_dataset_check(const char *dir, const sk_hooks *hooks, sk_check_report *report, sk_error *err);
+
+/* ---- decoded cache ------------------------------------------------------------------------------------- */
+/* Pictures with the shorter side at 256, RGB, in one mmap-ed file in the dataset's folder. */
+#define SK_CACHE_SIDE 256
+typedef struct sk_cache sk_cache;
+/* Builds what is missing or stale (size or time of a source file changed), in parallel, then maps it. Pictures that
+ * cannot be read are counted in *bad and named through hooks->log; more than max_bad end with SK_ERR_DATA. */
+sk_status sk_cache_open(const sk_dataset *dataset, int max_bad, int threads, const sk_hooks *hooks, sk_cache **out,
+                        size_t *bad, sk_error *err);
+void sk_cache_close(sk_cache *cache);
+/* The cached picture of sample `index`; data NULL if it could not be read. `image->data` points into the map: never
+ * free or write it. Thread-safe. */
+void sk_cache_image(const sk_cache *cache, size_t index, sk_image *image);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Evaluation: verdicts over a split, metrics with intervals, t-SNE. */
+#ifndef SISKIN_EVAL_H
+#define SISKIN_EVAL_H
+
+#include "siskin/classifier.h"
+#include "siskin/dataset.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct sk_eval_options {
+    sk_split split;
+    sk_crops crops;
+    float threshold, penalty;
+    int threads;
+    int max_bad;
+    int with_features; /* keep the pooled features (of the centre crop) */
+} sk_eval_options;
+
+/* One picture's outcome. `sample` is its index in the dataset. */
+typedef struct sk_outcome {
+    size_t sample;
+    sk_verdict verdict;
+} sk_outcome;
+
+typedef struct sk_metrics {
+    size_t n, confusion[2][2];          /* [label][verdict], 0 nobird, 1 bird */
+    double accuracy, accuracy_low, accuracy_high; /* Wilson score interval, 95 % */
+    double precision, recall, f1;       /* of bird; NaN where undefined */
+    double roc_area;                    /* Mann-Whitney with ties halved, over the score; NaN with one class */
+} sk_metrics;
+
+typedef struct sk_evaluation sk_evaluation;
+/* Runs every labelled, readable picture of the split. `cache` must belong to `dataset`. */
+sk_status sk_evaluate(sk_classifier *classifier, const sk_dataset *dataset, const sk_cache *cache,
+                      const sk_eval_options *options, const sk_hooks *hooks, sk_evaluation **out, sk_error *err);
+void sk_evaluation_free(sk_evaluation *evaluation);
+size_t sk_evaluation_count(const sk_evaluation *evaluation);
+const sk_outcome *sk_evaluation_outcome(const sk_evaluation *evaluation, size_t index);
+/* count x feature_count floats, or NULL if they were not asked for. */
+const float *sk_evaluation_features(const sk_evaluation *evaluation, int *feature_count);
+sk_metrics sk_evaluation_metrics(const sk_evaluation *evaluation);
+/* The metrics of the pictures for which `keep` is non-zero. */
+sk_metrics sk_evaluation_metrics_where(const sk_evaluation *evaluation, int (*keep)(void *user, const sk_sample *sample),
+                                       void *user);
+/* Wilson score interval (Wilson 1927) of k successes in n at 95 %. */
+void sk_wilson(size_t k, size_t n, double *low, double *high);
+
+/* ---- t-SNE (van der Maaten 2008; Barnes-Hut, van der Maaten 2014) ------------------------------------------ */
+typedef struct sk_tsne_options {
+    double perplexity;  /* 30; reduced to (n-1)/3 for few points */
+    int iterations;     /* 1000 */
+    uint64_t seed;
+    int threads;
+} sk_tsne_options;
+sk_tsne_options sk_tsne_defaults(void);
+/* data: n x dims, row-major. out: n x 2. kl (may be NULL) receives the final KL divergence. */
+sk_status sk_tsne(const float *data, size_t n, int dims, const sk_tsne_options *options, const sk_hooks *hooks,
+                  float *out, double *kl, sk_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Post-training int8: calibration and the .skn file; and ONNX export. */
+#ifndef SISKIN_QUANT_H
+#define SISKIN_QUANT_H
+
+#include "siskin/dataset.h"
+#include "siskin/model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum sk_quant_algorithm { SK_QUANT_NORMAL = 0, SK_QUANT_MMSE } sk_quant_algorithm;
+sk_status sk_quant_algorithm_parse(const char *text, sk_quant_algorithm *out, sk_error *err);
+
+typedef struct sk_quant_options {
+    sk_quant_algorithm algorithm; /* normal: min and max seen; mmse: range of least squared error */
+    int pictures;                 /* calibration pictures drawn from the training part, 100 */
+    uint64_t seed;                /* of the draw */
+    int threads;
+} sk_quant_options;
+sk_quant_options sk_quant_defaults(void);
+
+typedef struct sk_quant_report {
+    size_t layers, weights, file_bytes;
+    int pictures;
+    double seconds;
+} sk_quant_report;
+/* Folds batch norm, quantises weights per output channel (symmetric) and activations per tensor (asymmetric), writes
+ * `path` (.skn, docs/formats.md) aside and renames it. Arithmetic: docs/int8.md. */
+sk_status sk_quantize(sk_model *model, const sk_dataset *calibration, const sk_cache *cache, const char *path,
+                      const sk_quant_options *options, const sk_hooks *hooks, sk_quant_report *report, sk_error *err);
+
+/* Float ONNX, opset 13, IR 8, input "input" [1,3,S,S] normalised RGB, output "logits" [1,classes], batch norm folded,
+ * hard-swish as HardSigmoid(alpha 1/6, beta 1/2) * x; metadata_props carry the card. */
+sk_status sk_export_onnx(const sk_model *model, const char *path, sk_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

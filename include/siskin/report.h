@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Figures (PNG and SVG from one drawing) and the HTML report. */
+#ifndef SISKIN_REPORT_H
+#define SISKIN_REPORT_H
+
+#include "siskin/eval.h"
+#include "siskin/train.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Paths are given without extension: PATH.png and PATH.svg are written aside and renamed. */
+
+/* Loss and accuracy of train and val per epoch. */
+sk_status sk_plot_curves(const char *path, const sk_epoch_log *log, size_t epochs, sk_error *err);
+sk_status sk_plot_confusion(const char *path, const char *title, const size_t confusion[2][2], sk_error *err);
+/* points: n x 2. Wrong verdicts are ringed; thumbnails (may be NULL) are drawn for an evenly spread subset. */
+sk_status sk_plot_tsne(const char *path, const char *title, const float *points, const sk_evaluation *evaluation,
+                       const sk_dataset *dataset, const sk_cache *cache, sk_error *err);
+/* Contact sheet of the wrong pictures, worst first, at most `most`. PNG only. */
+sk_status sk_plot_wrong(const char *path, const sk_evaluation *evaluation, const sk_dataset *dataset,
+                        const sk_cache *cache, size_t most, sk_error *err);
+
+/* Writes evaluation.json, confusion.*, roc.*, tsne.*, wrong.png and a self-contained report.html into `dir`. */
+typedef struct sk_report_options {
+    const char *model_path; /* for the headline */
+    sk_tsne_options tsne;
+    const char *run_dir;    /* NULL, or a run folder whose curves are shown */
+    const char *other_name; /* NULL, or the name of `other` */
+    const sk_evaluation *other; /* NULL, or a second evaluation over the same pictures (e.g. int8): compared */
+} sk_report_options;
+sk_status sk_report_write(const char *dir, const sk_evaluation *evaluation, sk_classifier *classifier,
+                          const sk_eval_options *eval_options, const sk_dataset *dataset, const sk_cache *cache,
+                          const sk_report_options *options, const sk_hooks *hooks, sk_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Board runtime: opens a .skn model and answers pictures in int8. Needs libc and libm only. */
+#ifndef SISKIN_RT_H
+#define SISKIN_RT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "siskin/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct sk_rt sk_rt;
+
+typedef struct sk_rt_info {
+    char arch[32], class_names[128], run_id[64];
+    int size, classes, features, crops;
+    float mean[3], std[3];
+    float threshold, penalty;
+    float logit_scale;
+    int logit_zero_point;
+} sk_rt_info;
+
+/* Maps and checks the whole file (magic, version, bounds, checksum) and allocates all that running needs:
+ * nothing is allocated after this. Errors: IO, FORMAT, UNSUPPORTED, MEMORY. */
+sk_status sk_rt_open(const char *path, sk_rt **out, sk_error *err);
+/* The same from memory, which must outlive the handle; `bytes` aligned to 16. */
+sk_status sk_rt_open_memory(const void *bytes, size_t size, sk_rt **out, sk_error *err);
+void sk_rt_close(sk_rt *rt);
+const sk_rt_info *sk_rt_get_info(const sk_rt *rt);
+/* image: size x size x 3 RGB bytes. logits: `classes` int8 codes; features: `features` int8 codes or NULL.
+ * real = (code - zero_point) * scale. */
+void sk_rt_run(sk_rt *rt, const uint8_t *image, int8_t *logits, int8_t *features);
+/* Softmax of dequantised logits. */
+void sk_rt_probabilities(const sk_rt *rt, const int8_t *logits, float *probabilities);
+float sk_rt_feature_value(const sk_rt *rt, int8_t code);
+/* Bytes of working memory that the handle holds. */
+size_t sk_rt_memory(const sk_rt *rt);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

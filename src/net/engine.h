@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One training step of a model: forward with batch statistics, loss, backward. Internal. */
+#ifndef SK_NET_ENGINE_H
+#define SK_NET_ENGINE_H
+
+#include "base/base.h"
+#include "siskin/model.h"
+
+typedef struct sk_engine sk_engine;
+
+typedef struct sk_engine_options {
+    int batch;           /* most pictures of a step */
+    int threads;         /* 0: all cores; results do not depend on it */
+    int freeze_features; /* features in evaluation mode, gradients of the classifier alone */
+    float dropout;       /* 0..1 before the last linear layer */
+} sk_engine_options;
+
+/* Allocates all activations and gradients. The model outlives the engine; running statistics are updated in it. */
+sk_status sk_engine_create(sk_model *model, const sk_engine_options *options, sk_engine **out, sk_error *err);
+void sk_engine_free(sk_engine *engine);
+/* images: n x size x size x 3 RGB bytes, labels: n class indices. Mean cross-entropy in *loss, count of right
+ * top-1 in *correct; dropout masks are a function of `seed`. Gradients are overwritten. */
+sk_status sk_engine_step(sk_engine *engine, const uint8_t *images, const int *labels, int n, uint64_t seed,
+                         double *loss, int *correct, sk_error *err);
+/* Gradient of tensor `index` (sk_model_tensor's order, same layout); NULL if it is not trained. */
+const float *sk_engine_gradient(const sk_engine *engine, size_t index);
+#endif
