@@ -33,6 +33,9 @@ sk_status sk_image_read(const char *path, sk_image *out, sk_error *err);
 /* `name` is used in messages only. */
 sk_status sk_image_decode(const void *bytes, size_t size, const char *name, sk_image *out, sk_error *err);
 
+/* A PNG with its opacity: `alpha` receives a grey picture of the same size, 255 where `out` is opaque. */
+sk_status sk_image_read_cutout(const char *path, sk_image *out, sk_image *alpha, sk_error *err);
+
 /* Written aside and renamed. The extension chooses: .png, .jpg, .jpeg. quality 1..100 counts for JPEG. */
 sk_status sk_image_write(const char *path, const sk_image *image, int quality, sk_error *err);
 /* Encodes to memory as PNG (quality 0) or JPEG (1..100); *bytes is released with sk_free_bytes. */

@@ -11,7 +11,7 @@
  * state gives the same bytes. */
 sk_status sk_transform_train(const sk_image *image, sk_rng *rng, int size, uint8_t *out, sk_error *err);
 
-/* Resize(256) and CenterCrop(size); size at most 256. A picture whose shorter side is 256 already is only cut. */
+/* Resize(256) and CenterCrop(size); above 256 Resize(size). A picture whose shorter side is 256 already is only cut. */
 sk_status sk_transform_eval(const sk_image *image, int size, uint8_t *out, sk_error *err);
 
 #endif

@@ -7,7 +7,7 @@
 
 #include "siskin/image.h"
 
-/* Signs, against their median, of the 8x8 lowest frequencies (without the mean) of the grey 32x32 thumbnail's DCT. */
+/* Signs, against their median, of the 8x8 lowest mixed frequencies of the grey 32x32 thumbnail's DCT. */
 sk_status sk_phash(const sk_image *image, uint64_t *out);
 
 /* Number of differing bits, 0..64; up to about 6 means nearly the same picture. */

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What image.c asks of the single formats, and the pieces of this room that tests and neighbours look into. */
+#ifndef SK_IMAGE_CODEC_H
+#define SK_IMAGE_CODEC_H
+
+#include "base/base.h"
+#include "siskin/image.h"
+
+#define SK_IMAGE_MAX_PIXELS 100000000LL
+
+int sk_jpeg_is(const uint8_t *bytes, size_t size);
+sk_status sk_jpeg_decode(const uint8_t *bytes, size_t size, const char *name, sk_image *out, sk_error *err);
+sk_status sk_jpeg_encode(const sk_image *image, int quality, uint8_t **bytes, size_t *size, sk_error *err);
+
+int sk_png_is(const uint8_t *bytes, size_t size);
+/* `alpha` may be NULL; else it receives the opacity as a grey picture of the same size. */
+sk_status sk_png_decode(const uint8_t *bytes, size_t size, const char *name, sk_image *out, sk_image *alpha,
+                        sk_error *err);
+sk_status sk_png_encode(const sk_image *image, uint8_t **bytes, size_t *size, sk_error *err);
+
+/* The EXIF orientation 1..8 of a JPEG; 1 if there is none or it is damaged. Never reads outside the bytes. */
+int sk_exif_orientation(const uint8_t *jpeg, size_t size);
+/* Turns and mirrors the picture as an EXIF orientation demands. */
+sk_status sk_image_orient(sk_image *image, int orientation, sk_error *err);
+
+/* The resizer on a view: `width` x `height` pixels, rows `stride` bytes apart; nothing outside the view is read, so a
+ * view is a crop, while `box` (NULL: all) lets the filter see its neighbourhood. */
+sk_status sk_resize_view(const uint8_t *data, size_t stride, int width, int height, const sk_box *box, int out_width,
+                         int out_height, uint8_t *out, sk_error *err);
+
+#endif

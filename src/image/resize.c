@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The one resizer: antialiased bilinear in two passes, horizontal then vertical, with an 8-bit picture between, as
+ * Pillow does it. The weights are 16-bit fixed point, so that two taps fit one multiply-add of the machine; plain C
+ * and SSE2 compute the same integers, hence the same bytes. */
+#include <math.h>
+#include <string.h>
+
+#include "image/codec.h"
+
+#if defined(__SSE2__) && !defined(SK_RESIZE_PLAIN)
+#include <emmintrin.h>
+#define USE_SSE2 1
+#else
+#define USE_SSE2 0
+#endif
+
+#define MOST_SIDE 65536
+
+/* For every output position along one axis: the first source position and `count` weights, count even. Unused
+ * weights are 0, and they may reach beyond the source: the passes keep readable bytes there. */
+typedef struct taps {
+    int count, bits, out;
+    int *first;
+    int16_t *weights;
+} taps;
+
+static void taps_free(taps *t)
+{
+    sk_free(t->first);
+    sk_free(t->weights);
+    *t = (taps){0};
+}
+
+static double triangle(double x)
+{
+    x = x < 0 ? -x : x;
+    return x < 1 ? 1 - x : 0;
+}
+
+/* The real weights of one output position into `w`, normalised; returns the first source position. */
+static int tap_weights(double center, double support, double shrink, int in, double *w, int *used)
+{
+    int first = (int)(center - support + 0.5), end = (int)(center + support + 0.5);
+    first = first < 0 ? 0 : first;
+    end = end > in ? in : end;
+    double sum = 0;
+    for (int i = first; i < end; i++)
+        sum += w[i - first] = triangle((i - center + 0.5) / shrink);
+    for (int i = first; i < end; i++)
+        w[i - first] = sum != 0 ? w[i - first] / sum : 0;
+    *used = end - first;
+    return first;
+}
+
+/* Rounds so that the weights sum to exactly one: a flat area keeps its value. */
+static void tap_fixed(const double *w, int used, int bits, int16_t *fixed)
+{
+    const int one = 1 << bits;
+    int sum = 0, largest = 0;
+    for (int i = 0; i < used; i++) {
+        fixed[i] = (int16_t)lrint(w[i] * one);
+        sum += fixed[i];
+        if (w[i] > w[largest])
+            largest = i;
+    }
+    if (used > 0 && sum != one && sum != 0)
+        fixed[largest] = (int16_t)(fixed[largest] + one - sum);
+}
+
+static sk_status taps_make(int in, double from, double to, int out, taps *t, sk_error *err)
+{
+    const double scale = (to - from) / out, shrink = scale < 1 ? 1 : scale, support = shrink;
+    sk_status status = SK_OK;
+    *t = (taps){.count = (int)ceil(support) * 2 + 2, .out = out, .bits = 14};
+    t->first = sk_alloc((size_t)out, sizeof *t->first);
+    t->weights = sk_calloc((size_t)out * (size_t)t->count, sizeof *t->weights);
+    double *w = sk_calloc((size_t)t->count, sizeof *w);
+    if (!t->first || !t->weights || !w) {
+        status = sk_fail_memory(err, "resizing a picture");
+        goto done;
+    }
+    /* Shrinking makes all weights small: give the spare bits to precision, keeping 255 * 2^bits within 31 bits. */
+    while (t->bits < 20 && ldexp(1.5 / shrink, t->bits + 1) < 32000)
+        t->bits++;
+    int most = 0;
+    for (int i = 0; i < out; i++) {
+        int used = 0;
+        t->first[i] = tap_weights(from + (i + 0.5) * scale, support, shrink, in, w, &used);
+        tap_fixed(w, used, t->bits, t->weights + (size_t)i * (size_t)t->count);
+        while (used > 0 && t->weights[(size_t)i * (size_t)t->count + (size_t)used - 1] == 0)
+            used--;
+        most = used > most ? used : most;
+    }
+    /* Close the ranks to the count really needed. */
+    const int tight = (most + 1) & ~1;
+    for (int i = 0; i < out; i++)
+        memmove(t->weights + (size_t)i * (size_t)tight, t->weights + (size_t)i * (size_t)t->count,
+                (size_t)tight * sizeof *t->weights);
+    t->count = tight;
+done:
+    sk_free(w);
+    if (status != SK_OK)
+        taps_free(t);
+    return status;
+}
+
+static inline uint8_t to_byte(int sum, int bits)
+{
+    const int value = sum >> bits;
+    return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+}
+
+/* One row. `in` is readable for 8 bytes beyond its last pixel and for all unused taps; `out` is writable for 1 byte
+ * beyond its end. */
+static void row_horizontal(const uint8_t *in, const taps *t, uint8_t *out)
+{
+    const int half = 1 << (t->bits - 1);
+    for (int x = 0; x < t->out; x++, out += 3) {
+        const int16_t *w = t->weights + (size_t)x * (size_t)t->count;
+        const uint8_t *p = in + (size_t)t->first[x] * 3;
+#if USE_SSE2
+        const __m128i zero = _mm_setzero_si128();
+        __m128i sum = _mm_set1_epi32(half);
+        for (int i = 0; i < t->count; i += 2, p += 6) {
+            int a, b, pair;
+            memcpy(&a, p, 4);
+            memcpy(&b, p + 3, 4);
+            memcpy(&pair, w + i, 4);
+            const __m128i both = _mm_unpacklo_epi8(_mm_cvtsi32_si128(a), _mm_cvtsi32_si128(b));
+            sum = _mm_add_epi32(sum, _mm_madd_epi16(_mm_unpacklo_epi8(both, zero), _mm_set1_epi32(pair)));
+        }
+        sum = _mm_sra_epi32(sum, _mm_cvtsi32_si128(t->bits));
+        sum = _mm_packs_epi32(sum, sum);
+        const int rgb = _mm_cvtsi128_si32(_mm_packus_epi16(sum, sum));
+        memcpy(out, &rgb, 4);
+#else
+        int r = half, g = half, b = half;
+        for (int i = 0; i < t->count; i++, p += 3) {
+            r += w[i] * p[0];
+            g += w[i] * p[1];
+            b += w[i] * p[2];
+        }
+        out[0] = to_byte(r, t->bits);
+        out[1] = to_byte(g, t->bits);
+        out[2] = to_byte(b, t->bits);
+#endif
+    }
+}
+
+/* One output row of `bytes` bytes from `count` rows, `stride` bytes apart. */
+static void row_vertical(const uint8_t *in, size_t stride, const int16_t *w, int count, int bits, size_t bytes,
+                         uint8_t *out)
+{
+    const int half = 1 << (bits - 1);
+    size_t x = 0;
+#if USE_SSE2
+    const __m128i zero = _mm_setzero_si128(), shift = _mm_cvtsi32_si128(bits);
+    for (; x + 16 <= bytes; x += 16) {
+        __m128i s0 = _mm_set1_epi32(half), s1 = s0, s2 = s0, s3 = s0;
+        for (int i = 0; i < count; i += 2) {
+            int pair;
+            memcpy(&pair, w + i, 4);
+            const __m128i weights = _mm_set1_epi32(pair);
+            const __m128i a = _mm_loadu_si128((const __m128i *)(in + (size_t)i * stride + x));
+            const __m128i b = _mm_loadu_si128((const __m128i *)(in + (size_t)(i + 1) * stride + x));
+            const __m128i low = _mm_unpacklo_epi8(a, b), high = _mm_unpackhi_epi8(a, b);
+            s0 = _mm_add_epi32(s0, _mm_madd_epi16(_mm_unpacklo_epi8(low, zero), weights));
+            s1 = _mm_add_epi32(s1, _mm_madd_epi16(_mm_unpackhi_epi8(low, zero), weights));
+            s2 = _mm_add_epi32(s2, _mm_madd_epi16(_mm_unpacklo_epi8(high, zero), weights));
+            s3 = _mm_add_epi32(s3, _mm_madd_epi16(_mm_unpackhi_epi8(high, zero), weights));
+        }
+        const __m128i low = _mm_packs_epi32(_mm_sra_epi32(s0, shift), _mm_sra_epi32(s1, shift));
+        const __m128i high = _mm_packs_epi32(_mm_sra_epi32(s2, shift), _mm_sra_epi32(s3, shift));
+        _mm_storeu_si128((__m128i *)(out + x), _mm_packus_epi16(low, high));
+    }
+#endif
+    for (; x < bytes; x++) {
+        int sum = half;
+        for (int i = 0; i < count; i++)
+            sum += w[i] * in[(size_t)i * stride + x];
+        out[x] = to_byte(sum, bits);
+    }
+}
+
+static void copy_rows(const uint8_t *data, size_t stride, size_t bytes, int rows, uint8_t *out)
+{
+    for (int y = 0; y < rows; y++)
+        memcpy(out + (size_t)y * bytes, data + (size_t)y * stride, bytes);
+}
+
+/* The passes. `pad` is a row with room behind it, `middle` the picture after the first pass. */
+static sk_status resize_passes(const uint8_t *data, size_t stride, int width, int height, const taps *across,
+                               const taps *down, uint8_t *out, sk_error *err)
+{
+    const int top = down->first[0];
+    int bottom = top;
+    for (int y = 0; y < down->out; y++)
+        bottom = down->first[y] + down->count > bottom ? down->first[y] + down->count : bottom;
+    const int rows = (bottom < height ? bottom : height) - top;
+    const size_t out_row = (size_t)across->out * 3, pad_size = (size_t)(width + across->count) * 3 + 16;
+    sk_status status = SK_OK;
+    uint8_t *pad = sk_calloc(pad_size, 1);
+    /* Rows below the picture belong to unused taps: present, weight 0. */
+    uint8_t *middle = sk_alloc((size_t)(bottom - top) * out_row + 16, 1);
+    if (!pad || !middle) {
+        status = sk_fail_memory(err, "resizing a picture");
+        goto done;
+    }
+    for (int y = 0; y < rows; y++) {
+        memcpy(pad, data + (size_t)(top + y) * stride, (size_t)width * 3);
+        row_horizontal(pad, across, middle + (size_t)y * out_row);
+    }
+    memset(middle + (size_t)rows * out_row, 0, (size_t)(bottom - top - rows) * out_row);
+    for (int y = 0; y < down->out; y++)
+        row_vertical(middle + (size_t)(down->first[y] - top) * out_row, out_row,
+                     down->weights + (size_t)y * (size_t)down->count, down->count, down->bits, out_row,
+                     out + (size_t)y * out_row);
+done:
+    sk_free(pad);
+    sk_free(middle);
+    return status;
+}
+
+sk_status sk_resize_view(const uint8_t *data, size_t stride, int width, int height, const sk_box *box, int out_width,
+                         int out_height, uint8_t *out, sk_error *err)
+{
+    const sk_box all = {0, 0, (float)width, (float)height};
+    const sk_box b = box ? *box : all;
+    if (out_width < 1 || out_height < 1 || out_width > MOST_SIDE || out_height > MOST_SIDE ||
+        (int64_t)out_width * out_height > SK_IMAGE_MAX_PIXELS)
+        return sk_fail(err, SK_ERR_ARGUMENT, "cannot resize to %d x %d pixels: 1 to 65536 per side, 100 million in all",
+                       out_width, out_height);
+    if (!(b.x0 >= 0 && b.y0 >= 0 && b.x1 <= (float)width && b.y1 <= (float)height && b.x0 < b.x1 && b.y0 < b.y1))
+        return sk_fail(err, SK_ERR_ARGUMENT, "box (%g, %g, %g, %g) is empty or leaves the picture of %d x %d pixels",
+                       (double)b.x0, (double)b.y0, (double)b.x1, (double)b.y1, width, height);
+    const int x0 = (int)b.x0, y0 = (int)b.y0;
+    if ((float)x0 == b.x0 && (float)y0 == b.y0 && b.x1 - b.x0 == (float)out_width && b.y1 - b.y0 == (float)out_height) {
+        copy_rows(data + (size_t)y0 * stride + (size_t)x0 * 3, stride, (size_t)out_width * 3, out_height, out);
+        return SK_OK;
+    }
+    taps across = {0}, down = {0};
+    sk_status status = taps_make(width, b.x0, b.x1, out_width, &across, err);
+    if (status == SK_OK)
+        status = taps_make(height, b.y0, b.y1, out_height, &down, err);
+    if (status == SK_OK)
+        status = resize_passes(data, stride, width, height, &across, &down, out, err);
+    taps_free(&across);
+    taps_free(&down);
+    return status;
+}
+
+sk_status sk_image_resize(const sk_image *image, const sk_box *box, int out_width, int out_height, uint8_t *out,
+                          sk_error *err)
+{
+    if (!image->data || image->width < 1 || image->height < 1)
+        return sk_fail(err, SK_ERR_ARGUMENT, "cannot resize an empty picture");
+    return sk_resize_view(image->data, (size_t)image->width * 3, image->width, image->height, box, out_width,
+                          out_height, out, err);
+}
+
+sk_status sk_image_resize_shorter(const sk_image *image, int side, sk_image *out, sk_error *err)
+{
+    *out = (sk_image){0};
+    if (!image->data || image->width < 1 || image->height < 1)
+        return sk_fail(err, SK_ERR_ARGUMENT, "cannot resize an empty picture");
+    const int wide = image->width > image->height;
+    const int64_t shorter = wide ? image->height : image->width, longer = wide ? image->width : image->height;
+    const int64_t other = (int64_t)side * longer / shorter;
+    if (side < 1 || other > MOST_SIDE)
+        return sk_fail(err, SK_ERR_ARGUMENT, "cannot resize %d x %d pixels to a shorter side of %d", image->width,
+                       image->height, side);
+    sk_status status = sk_image_create(wide ? (int)other : side, wide ? side : (int)other, out, err);
+    if (status == SK_OK)
+        status = sk_image_resize(image, NULL, out->width, out->height, out->data, err);
+    if (status != SK_OK)
+        sk_image_free(out);
+    return status;
+}
