@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of numeric kernels. c/ holds the complete reference; x86/ overwrites entries at run time. Every entry is
+ * single-threaded and works on the range the caller gives, so that the net decides what runs in parallel and in which
+ * order partial sums are added: results are then the same bytes for any thread count.
+ *
+ * Conventions. Values are sk_real: float, or double in the build that proves the formulas (SK_DOUBLE, C only).
+ * Activations are NHWC; "rows" are pixels, so a picture of h x w pixels and c channels is h*w rows of c values, always
+ * dense. Channel counts of the network are multiples of 8 but for the picture (3), the im2col row (27) and the logits;
+ * entries must take any count >= 1. Base pointers come from sk_alloc (64-byte aligned) or are offsets of whole rows
+ * into such, so use unaligned loads. Outputs may be inputs only where
+ * "in place" is said. "+=" accumulates, "=" overwrites. No entry fails or allocates. */
+#ifndef SK_KERNELS_H
+#define SK_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "siskin/model.h"
+
+#ifdef SK_DOUBLE
+typedef double sk_real;
+#else
+typedef float sk_real;
+#endif
+
+/* Arguments of one matrix product over `m` rows:
+ *   c[i][j] = act( sum_p a[i][p] * b(j,p) + bias[j] + add[i][j] ),   i < m, j < n, p < k
+ * b was packed by gemm_pack. bias and add may be NULL. add may be c itself (accumulation), row stride ldc.
+ * Row i of a starts at a + i*lda, of c (and add) at c + i*ldc. */
+typedef struct sk_gemm {
+    int m, n, k;
+    const sk_real *a;
+    int lda;
+    const sk_real *packed;
+    const sk_real *bias;
+    const sk_real *add;
+    sk_act act;
+    sk_real *c;
+    int ldc;
+} sk_gemm;
+
+/* One depthwise convolution: picture [h][w][c] to [oh][ow][c], square kernel, zero padding. weight [kernel][kernel][c]. */
+typedef struct sk_dw {
+    int h, w, c, oh, ow, kernel, stride, pad;
+} sk_dw;
+
+/* Per-channel values of a batch norm, c each. z = y*scale + shift = gamma*(y-mean)*invstd + beta. */
+typedef struct sk_bn {
+    const sk_real *scale, *shift, *mean;
+} sk_bn;
+
+typedef struct sk_kernels {
+    const char *name; /* "c", "avx2": for reports */
+
+    /* ---- matrix products ---- */
+    /* sk_real values that gemm_pack writes for an n x k matrix. */
+    size_t (*gemm_pack_size)(int n, int k);
+    /* b(j,p) = src[j*stride_n + p*stride_k]. With W[out][in]: forward is (n=out, k=in, stride_n=in, stride_k=1); the
+     * gradient of the input is (n=in, k=out, stride_n=1, stride_k=in). dst is 64-byte aligned. */
+    void (*gemm_pack)(sk_real *dst, int n, int k, const sk_real *src, ptrdiff_t stride_n, ptrdiff_t stride_k);
+    void (*gemm)(const sk_gemm *g);
+    /* dw[j][p] += sum_i dy[i][j] * x[i][p], i < m: weight gradient, dw has row stride k, x row stride ldx, dy row
+     * stride ldy. m may be 10^4 and more: add in blocks so that fp32 error does not grow with m. */
+    void (*gemm_tn)(int m, int n, int k, const sk_real *dy, int ldy, const sk_real *x, int ldx, sk_real *dw);
+
+    /* ---- first convolution: bytes to im2col rows ---- */
+    /* out[((oy-oy0)*ow + ox)*ld + (ky*3+kx)*3 + ch] = lut[ch*256 + image[iy][ix][ch]], 0 outside the picture, for
+     * output rows oy0 <= oy < oy1; 3x3 kernel, stride 2, pad 1; ow = (w-1)/2+1. image [h][w][3]; ld >= 27, values
+     * beyond 27 are left alone. */
+    void (*im2col_u8)(const uint8_t *image, int h, int w, const sk_real *lut, int oy0, int oy1, sk_real *out, int ld);
+
+    /* ---- depthwise, one picture ---- */
+    /* Output rows oy0..oy1-1 written at y (which points at row oy0): y = act(conv(x) + bias). bias may be NULL. x points at
+     * input row x_row0 of the picture (0 for a whole picture) and holds every row that is needed and exists. */
+    void (*dw_forward)(const sk_dw *d, const sk_real *x, int x_row0, const sk_real *weight, const sk_real *bias,
+                       sk_act act, int oy0, int oy1, sk_real *y);
+    /* dx = gradient of the whole input picture [h][w][c] from dy [oh][ow][c]. */
+    void (*dw_backward_data)(const sk_dw *d, const sk_real *dy, const sk_real *weight, sk_real *dx);
+    /* dweight[kernel][kernel][c] += over the whole picture. */
+    void (*dw_backward_weight)(const sk_dw *d, const sk_real *dy, const sk_real *x, sk_real *dweight);
+
+    /* ---- batch norm ---- */
+    /* sum[c] += column sums, sumsq[c] += column sums of squares of y. Short fp32 partial
+     * sums are fine (64 rows), then double. */
+    void (*bn_sums)(const sk_real *y, int rows, int c, double *sum, double *sumsq);
+    /* out = act(y*scale + shift) + add. add (may be NULL) is [rows][c], added after the activation. In place. */
+    void (*bn_forward)(const sk_real *y, int rows, int c, const sk_bn *bn, sk_act act, const sk_real *add, sk_real *out);
+    /* dz = da * act'(y*scale + shift); sum[c] += dz; sum_y[c] += dz*(y - mean). In place (dz = da). dz may be NULL when act is
+     * SK_ACT_NONE: then only the sums are wanted. */
+    void (*bn_backward_sums)(const sk_real *da, const sk_real *y, int rows, int c, const sk_bn *bn, sk_act act,
+                             sk_real *dz, double *sum, double *sum_y);
+    /* dy = ka[c]*dz + kb[c]*(y - mean[c]) + kc[c]: gradient before the batch norm. In place (dy = dz). */
+    void (*bn_backward)(const sk_real *dz, const sk_real *y, int rows, int c, const sk_real *ka, const sk_real *kb,
+                        const sk_real *kc, const sk_real *mean, sk_real *dy);
+
+    /* ---- squeeze-excitation and pooling, one picture ---- */
+    void (*pool)(const sk_real *x, int rows, int c, sk_real *out);                             /* out[c] = mean of rows */
+    void (*scale)(const sk_real *x, int rows, int c, const sk_real *gate, sk_real *y);         /* y = x*gate[c]; in place */
+    void (*scale_sums)(const sk_real *dy, const sk_real *x, int rows, int c, sk_real *dgate);  /* dgate[c] = sum dy*x */
+    /* dx = dy*gate[c] + plus[c]; gate NULL: 1; dy NULL: 0 (then dx = plus[c]). In place. */
+    void (*scale_backward)(const sk_real *dy, int rows, int c, const sk_real *gate, const sk_real *plus, sk_real *dx);
+
+    /* ---- elementwise over count values ---- */
+    void (*add)(size_t count, const sk_real *a, const sk_real *b, sk_real *out);               /* in place */
+    void (*act)(size_t count, const sk_real *x, sk_act act, sk_real *y);                       /* in place */
+    void (*act_backward)(size_t count, const sk_real *dy, const sk_real *x, sk_act act, sk_real *dx); /* x: before the
+                                                                                                act; in place dx = dy */
+    void (*column_sums)(const sk_real *y, int rows, int c, sk_real *out);                      /* out[c] += (bias gradients) */
+
+    /* ---- loss and optimiser ---- */
+    /* Softmax cross-entropy of each row: loss[i] (double), dlogits = (softmax - onehot) * weight (NULL: skip). Returns the number
+     * of rows whose largest logit (first of equals) is the label. */
+    int (*cross_entropy)(const sk_real *logits, const int *labels, int rows, int classes, sk_real weight, double *loss,
+                         sk_real *dlogits);
+    /* torch.optim.Adam without weight decay: m = b1*m + (1-b1)*g; v = b2*v + (1-b2)*g*g;
+     * w -= step_size * m / (sqrt(v)*inv_sqrt_bc2 + eps), step_size = lr/(1-b1^t), inv_sqrt_bc2 = 1/sqrt(1-b2^t). */
+    void (*adam)(size_t count, sk_real *w, const sk_real *g, sk_real *m, sk_real *v, sk_real b1, sk_real b2,
+                 sk_real step_size, sk_real inv_sqrt_bc2, sk_real eps);
+} sk_kernels;
+
+/* The reference, complete. */
+const sk_kernels *sk_kernels_c(void);
+/* What this machine runs best: the reference with the entries that the CPU allows overwritten; SISKIN_CPU=c in the
+ * environment forces the reference. Decided once, thread-safe, never NULL. */
+const sk_kernels *sk_kernels_get(void);
+/* Overwrites entries of a copy of the reference if the CPU has AVX2 and FMA; says whether it did. x86/, fp32 only. */
+int sk_kernels_x86(sk_kernels *table);
+#endif
