@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Any model file behind one face: float models run through the network, .skn files through the board runtime, one handle
+ * per thread over one map of the file. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "base/base.h"
+#include "rt/skn.h"
+#include "siskin/classifier.h"
+#include "siskin/rt.h"
+
+#define FLOAT_BATCH 32 /* bounds the activations' memory; more gains no speed */
+#define MAX_THREADS 64
+
+struct sk_classifier {
+    sk_card card;
+    sk_model *model; /* float, or NULL */
+    sk_map map;      /* of the .skn file */
+    sk_rt *rt[MAX_THREADS];
+    int features;
+};
+
+static int is_skn(const char *path) {
+    unsigned char magic[sizeof SK_SKN_MAGIC - 1];
+    FILE *file = sk_path_is_dir(path) ? NULL : fopen(path, "rb");
+    if (!file) {
+        return 0;
+    }
+    const size_t got = fread(magic, 1, sizeof magic, file);
+    fclose(file);
+    return got == sizeof magic && memcmp(magic, SK_SKN_MAGIC, sizeof magic) == 0;
+}
+
+static sk_status card_of_rt(const char *path, const sk_rt_info *info, sk_card *card, sk_error *err) {
+    sk_arch arch;
+    if (sk_arch_parse(info->arch, &arch, err) != SK_OK) {
+        return sk_error_prefix(err, SK_ERR_UNSUPPORTED, "%s", path);
+    }
+    *card = sk_card_default(arch);
+    card->size = info->size;
+    card->classes = info->classes;
+    memcpy(card->mean, info->mean, sizeof card->mean);
+    memcpy(card->std, info->std, sizeof card->std);
+    memcpy(card->class_names, info->class_names, sizeof card->class_names);
+    card->crops = info->crops;
+    card->threshold = info->threshold;
+    card->penalty = info->penalty;
+    memcpy(card->run_id, info->run_id, sizeof card->run_id);
+    return SK_OK;
+}
+
+static sk_status open_int8(sk_classifier *c, const char *path, sk_error *err) {
+    sk_status status = sk_file_map(path, &c->map, err);
+    if (status == SK_OK) {
+        status = sk_rt_open_memory(c->map.bytes, c->map.size, &c->rt[0], err);
+        if (status != SK_OK) {
+            return sk_error_prefix(err, status, "cannot read %s", path);
+        }
+    }
+    if (status == SK_OK) {
+        c->features = sk_rt_get_info(c->rt[0])->features;
+        status = card_of_rt(path, sk_rt_get_info(c->rt[0]), &c->card, err);
+    }
+    return status;
+}
+
+sk_status sk_classifier_open(const char *path, sk_classifier **out, sk_error *err) {
+    *out = NULL;
+    sk_classifier *c = sk_calloc(1, sizeof *c);
+    if (!c) {
+        return sk_fail_memory(err, "the model");
+    }
+    sk_status status;
+    if (is_skn(path)) {
+        status = open_int8(c, path, err);
+    } else {
+        status = sk_model_read(path, &c->model, err);
+        if (status == SK_OK) {
+            c->card = *sk_model_card(c->model);
+            c->features = sk_model_feature_count(c->model);
+        }
+    }
+    if (status != SK_OK) {
+        sk_classifier_close(c);
+        return status;
+    }
+    *out = c;
+    return SK_OK;
+}
+
+void sk_classifier_close(sk_classifier *c) {
+    if (!c) {
+        return;
+    }
+    sk_model_free(c->model);
+    for (int i = 0; i < MAX_THREADS; i++) {
+        sk_rt_close(c->rt[i]);
+    }
+    sk_file_unmap(&c->map);
+    sk_free(c);
+}
+
+const sk_card *sk_classifier_card(const sk_classifier *c) {
+    return &c->card;
+}
+
+int sk_classifier_is_int8(const sk_classifier *c) {
+    return c->model == NULL;
+}
+
+int sk_classifier_feature_count(const sk_classifier *c) {
+    return c->features;
+}
+
+static void softmax(const float *logits, int n, float *p) {
+    float most = logits[0], sum = 0;
+    for (int i = 1; i < n; i++) {
+        most = logits[i] > most ? logits[i] : most;
+    }
+    for (int i = 0; i < n; i++) {
+        p[i] = expf(logits[i] - most);
+        sum += p[i];
+    }
+    for (int i = 0; i < n; i++) {
+        p[i] /= sum;
+    }
+}
+
+static sk_status run_float(sk_classifier *c, const uint8_t *images, int n, int threads, float *probabilities,
+                           float *features, sk_error *err) {
+    const size_t classes = (size_t)c->card.classes, bytes = (size_t)c->card.size * (size_t)c->card.size * 3;
+    float *logits = sk_alloc(classes * FLOAT_BATCH, sizeof *logits);
+    if (!logits) {
+        return sk_fail_memory(err, "the logits");
+    }
+    sk_status status = SK_OK;
+    for (int i = 0; status == SK_OK && i < n; i += FLOAT_BATCH) {
+        const int m = n - i < FLOAT_BATCH ? n - i : FLOAT_BATCH;
+        status = sk_model_forward(c->model, images + bytes * (size_t)i, m, threads, logits,
+                                  features ? features + (size_t)c->features * (size_t)i : NULL, NULL, NULL, err);
+        for (int k = 0; status == SK_OK && k < m; k++) {
+            softmax(logits + classes * (size_t)k, c->card.classes, probabilities + classes * (size_t)(i + k));
+        }
+    }
+    sk_free(logits);
+    return status;
+}
+
+static void run_one(const sk_classifier *c, sk_rt *rt, const uint8_t *image, int8_t *codes, float *p, float *features) {
+    int8_t *feature_codes = codes + c->card.classes;
+    sk_rt_run(rt, image, codes, features ? feature_codes : NULL);
+    sk_rt_probabilities(rt, codes, p);
+    for (int k = 0; features && k < c->features; k++) {
+        features[k] = sk_rt_feature_value(rt, feature_codes[k]);
+    }
+}
+
+static sk_status run_int8(sk_classifier *c, const uint8_t *images, int n, int threads, float *probabilities,
+                          float *features, sk_error *err) {
+    int count = sk_thread_count(threads);
+    count = count > n ? n : count;
+    count = count > MAX_THREADS ? MAX_THREADS : count;
+    for (int i = 0; i < count; i++) {
+        if (!c->rt[i]) {
+            const sk_status status = sk_rt_open_memory(c->map.bytes, c->map.size, &c->rt[i], err);
+            if (status != SK_OK) {
+                return status;
+            }
+        }
+    }
+    const size_t classes = (size_t)c->card.classes, width = (size_t)c->features;
+    const size_t bytes = (size_t)c->card.size * (size_t)c->card.size * 3;
+    int8_t *codes = sk_alloc((size_t)count, classes + width);
+    if (!codes) {
+        return sk_fail_memory(err, "the codes");
+    }
+#ifdef _OPENMP
+#pragma omp parallel for schedule(dynamic) num_threads(count)
+#endif
+    for (int i = 0; i < n; i++) {
+#ifdef _OPENMP
+        const int t = omp_get_thread_num();
+#else
+        const int t = 0;
+#endif
+        run_one(c, c->rt[t], images + bytes * (size_t)i, codes + (classes + width) * (size_t)t,
+                probabilities + classes * (size_t)i, features ? features + width * (size_t)i : NULL);
+    }
+    sk_free(codes);
+    return SK_OK;
+}
+
+sk_status sk_classifier_run(sk_classifier *c, const uint8_t *images, int n, int threads, float *probabilities,
+                            float *features, sk_error *err) {
+    if (n < 0 || (n > 0 && (!images || !probabilities))) {
+        return sk_fail(err, SK_ERR_ARGUMENT, "cannot classify: no pictures or no room for the answer were given");
+    }
+    if (n == 0) {
+        return SK_OK;
+    }
+    return c->model ? run_float(c, images, n, threads, probabilities, features, err)
+                    : run_int8(c, images, n, threads, probabilities, features, err);
+}
