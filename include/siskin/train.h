@@ -34,10 +34,20 @@ typedef struct sk_epoch_log {
 /* Called after each epoch's files are safely written. */
 typedef void (*sk_epoch_hook)(void *user, const sk_epoch_log *log);
 
-/* Creates `run_dir` with run.json, log.tsv, best.safetensors, last.safetensors, optimizer.safetensors, curves.png/.svg
- * (docs/formats.md). */
+/* Creates `run_dir` with run.json, log.tsv, best.safetensors, last.safetensors and state.safetensors (weights, Adam's
+ * moments, counters and log in one file, so that they belong together at any moment; docs/formats.md). Curves are
+ * drawn by whoever owns the hook: see sk_train_log_read and sk_plot_curves. */
 sk_status sk_train(const sk_dataset *dataset, const char *run_dir, const sk_train_options *options,
                    const sk_hooks *hooks, sk_epoch_hook on_epoch, void *epoch_user, sk_error *err);
+
+/* The rows of a run's log.tsv; *log is released with sk_train_log_free. */
+sk_status sk_train_log_read(const char *run_dir, sk_epoch_log **log, size_t *epochs, sk_error *err);
+void sk_train_log_free(sk_epoch_log *log);
+
+/* Replaces the values of `options` by those of the run (not threads, resume), to resume it without repeating them.
+ * `pretrained` receives the path of its first weights ("" if none) and backs options->pretrained. */
+sk_status sk_train_options_read(const char *run_dir, sk_train_options *options, char *pretrained, size_t size,
+                                sk_error *err);
 
 #ifdef __cplusplus
 }

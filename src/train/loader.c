@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The loader prepares a batch with all threads just before it is needed: the resizer takes a few per cent of a step
+ * and the step uses every core itself, so a thread that prepares ahead would only take turns with it. Nothing is
+ * carried from batch to batch but the position, which is what makes a resumed run equal to an unbroken one. */
+#include "train/loader.h"
+
+#include "image/augment.h"
+
+enum { STREAM_ORDER = 0x0de2, STREAM_AUGMENT = 0xa06 };
+
+typedef struct entry {
+    uint32_t sample, repeat;
+} entry;
+
+struct sk_loader {
+    const sk_dataset *dataset;
+    const sk_cache *cache;
+    sk_loader_options options;
+    entry *entries;      /* in dataset order */
+    uint32_t *order;     /* of this epoch */
+    size_t count, position, class_size[SK_CLASS_COUNT];
+    int epoch;
+    uint8_t *images;
+    int *labels;
+};
+
+static uint32_t repeats(const sk_loader *loader, size_t index) {
+    const sk_sample *sample = sk_dataset_sample(loader->dataset, index);
+    if (sample->split != loader->options.split || sample->label == SK_LABEL_UNKNOWN) return 0;
+    sk_image image = {0};
+    sk_cache_image(loader->cache, index, &image);
+    if (!image.data) return 0;
+    if (loader->options.train && sample->role == SK_ROLE_CLIP && loader->options.clip_repeat > 1)
+        return (uint32_t)loader->options.clip_repeat;
+    return 1;
+}
+
+static sk_status list_entries(sk_loader *loader, sk_error *err) {
+    const size_t samples = sk_dataset_size(loader->dataset);
+    size_t count = 0;
+    for (size_t i = 0; i < samples; i++) count += repeats(loader, i);
+    if (count > UINT32_MAX || samples > UINT32_MAX)
+        return sk_fail(err, SK_ERR_UNSUPPORTED, "%zu pictures per epoch are too many; lower --clip-repeat", count);
+    loader->entries = sk_calloc(count ? count : 1, sizeof *loader->entries);
+    loader->order = sk_calloc(count ? count : 1, sizeof *loader->order);
+    if (!loader->entries || !loader->order) return sk_fail_memory(err, "the list of pictures");
+    for (size_t i = 0; i < samples; i++) {
+        const uint32_t times = repeats(loader, i);
+        for (uint32_t r = 0; r < times; r++)
+            loader->entries[loader->count++] = (entry){.sample = (uint32_t)i, .repeat = r};
+        if (times) loader->class_size[sk_dataset_sample(loader->dataset, i)->label] += times;
+    }
+    return SK_OK;
+}
+
+sk_status sk_loader_create(const sk_dataset *dataset, const sk_cache *cache, const sk_loader_options *options,
+                           sk_loader **out, sk_error *err) {
+    *out = NULL;
+    sk_loader *loader = sk_calloc(1, sizeof *loader);
+    if (!loader) return sk_fail_memory(err, "the loader");
+    loader->dataset = dataset;
+    loader->cache = cache;
+    loader->options = *options;
+    const size_t picture = (size_t)options->size * (size_t)options->size * 3;
+    sk_status status = list_entries(loader, err);
+    if (status == SK_OK) {
+        loader->images = sk_alloc((size_t)options->batch, picture);
+        loader->labels = sk_calloc((size_t)options->batch, sizeof *loader->labels);
+        if (!loader->images || !loader->labels) status = sk_fail_memory(err, "a batch of pictures");
+    }
+    if (status != SK_OK) {
+        sk_loader_free(loader);
+        return status;
+    }
+    sk_loader_start(loader, 0);
+    *out = loader;
+    return SK_OK;
+}
+
+void sk_loader_free(sk_loader *loader) {
+    if (!loader) return;
+    sk_free(loader->entries);
+    sk_free(loader->order);
+    sk_free(loader->images);
+    sk_free(loader->labels);
+    sk_free(loader);
+}
+
+size_t sk_loader_size(const sk_loader *loader) { return loader->count; }
+size_t sk_loader_class_size(const sk_loader *loader, int label) { return loader->class_size[label]; }
+
+void sk_loader_start(sk_loader *loader, int epoch) {
+    loader->epoch = epoch;
+    loader->position = 0;
+    for (size_t i = 0; i < loader->count; i++) loader->order[i] = (uint32_t)i;
+    if (!loader->options.train) return;
+    sk_rng rng = sk_rng_make(loader->options.seed, STREAM_ORDER, (uint64_t)epoch);
+    for (size_t i = loader->count; i > 1; i--) {
+        const uint32_t k = sk_rng_below(&rng, (uint32_t)i), kept = loader->order[k];
+        loader->order[k] = loader->order[i - 1];
+        loader->order[i - 1] = kept;
+    }
+}
+
+static sk_status prepare(const sk_loader *loader, const entry *item, uint8_t *out, sk_error *err) {
+    sk_image image = {0};
+    sk_cache_image(loader->cache, item->sample, &image);
+    if (!loader->options.train) return sk_transform_eval(&image, loader->options.size, out, err);
+    sk_rng rng = sk_rng_make(loader->options.seed, (uint64_t)STREAM_AUGMENT << 32 | (uint32_t)loader->epoch,
+                             (uint64_t)item->repeat << 32 | item->sample);
+    return sk_transform_train(&image, loader->options.size, &rng, out, err);
+}
+
+sk_status sk_loader_next(sk_loader *loader, sk_batch *out, sk_error *err) {
+    const size_t left = loader->count - loader->position, batch = (size_t)loader->options.batch;
+    const int n = (int)(left < batch ? left : batch);
+    const size_t picture = (size_t)loader->options.size * (size_t)loader->options.size * 3;
+    *out = (sk_batch){.images = loader->images, .labels = loader->labels};
+    /* Batch norm has no variance of a single picture. */
+    if (n == 0 || (loader->options.train && n < 2)) return SK_OK;
+    sk_error first = {0};
+#pragma omp parallel for schedule(dynamic, 1) num_threads(loader->options.threads)
+    for (int i = 0; i < n; i++) {
+        const entry *item = &loader->entries[loader->order[loader->position + (size_t)i]];
+        sk_error own = {0};
+        loader->labels[i] = (int)sk_dataset_sample(loader->dataset, item->sample)->label;
+        if (prepare(loader, item, loader->images + (size_t)i * picture, &own) != SK_OK) {
+#pragma omp critical(sk_loader_error)
+            first = own;
+        }
+    }
+    if (first.code != SK_OK) {
+        if (err) *err = first;
+        return first.code;
+    }
+    loader->position += (size_t)n;
+    out->n = n;
+    return SK_OK;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Batches of pictures for training and validation, straight from the decoded cache. Internal. */
+#ifndef SK_TRAIN_LOADER_H
+#define SK_TRAIN_LOADER_H
+
+#include "base/base.h"
+#include "siskin/dataset.h"
+
+typedef struct sk_loader_options {
+    sk_split split;
+    int train;       /* shuffle and augment; otherwise dataset order and the evaluation crop */
+    int batch, size, threads;
+    int clip_repeat; /* training: how often a clip's frame comes per epoch */
+    uint64_t seed;
+} sk_loader_options;
+
+typedef struct sk_batch {
+    const uint8_t *images; /* n x size x size x 3, valid until the next call */
+    const int *labels;
+    int n;                 /* 0: the epoch is over */
+} sk_batch;
+
+typedef struct sk_loader sk_loader;
+
+/* Takes the samples of the split whose label is known and whose picture could be read. */
+sk_status sk_loader_create(const sk_dataset *dataset, const sk_cache *cache, const sk_loader_options *options,
+                           sk_loader **out, sk_error *err);
+void sk_loader_free(sk_loader *loader);
+size_t sk_loader_size(const sk_loader *loader);                   /* pictures per epoch, repetitions counted */
+size_t sk_loader_class_size(const sk_loader *loader, int label);  /* the same, of one class */
+/* The order of an epoch and each picture's augmentation are functions of (seed, epoch, sample) alone. */
+void sk_loader_start(sk_loader *loader, int epoch);
+sk_status sk_loader_next(sk_loader *loader, sk_batch *out, sk_error *err);
+#endif
