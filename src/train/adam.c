@@ -5,6 +5,8 @@
 
 #include <math.h>
 
+#include "kernels/kernels.h"
+
 sk_status sk_adam_create(sk_model *model, const sk_engine *engine, double lr, sk_adam **out, sk_error *err) {
     *out = NULL;
     sk_adam *adam = sk_calloc(1, sizeof *adam);
@@ -46,21 +48,16 @@ sk_status sk_adam_step(sk_adam *adam, const sk_engine *engine, sk_error *err) {
     adam->step++;
     const double t = (double)adam->step;
     const float step_size = (float)(adam->lr / (1.0 - pow(adam->beta1, t)));
-    const float root = (float)sqrt(1.0 - pow(adam->beta2, t)), epsilon = (float)adam->epsilon;
-    const float take1 = (float)(1.0 - adam->beta1), keep2 = (float)adam->beta2, take2 = (float)(1.0 - adam->beta2);
+    const float inv_root = (float)(1.0 / sqrt(1.0 - pow(adam->beta2, t)));
+    const sk_kernels *kernels = sk_kernels_get();
     for (size_t i = 0; i < adam->count; i++) {
-        const float *restrict g = sk_engine_gradient(engine, i);
-        float *restrict m = adam->first[i], *restrict v = adam->second[i];
-        if (!g || !m) continue;
+        const float *gradient = sk_engine_gradient(engine, i);
         sk_tensor tensor;
-        sk_status status = sk_model_tensor(adam->model, i, &tensor, err);
+        if (!gradient || !adam->first[i]) continue;
+        const sk_status status = sk_model_tensor(adam->model, i, &tensor, err);
         if (status != SK_OK) return status;
-        float *restrict w = tensor.data;
-        for (size_t k = 0; k < tensor.count; k++) {
-            m[k] += (g[k] - m[k]) * take1;
-            v[k] = v[k] * keep2 + take2 * g[k] * g[k];
-            w[k] -= step_size * (m[k] / (sqrtf(v[k]) / root + epsilon));
-        }
+        kernels->adam(tensor.count, tensor.data, gradient, adam->first[i], adam->second[i], (float)adam->beta1,
+                      (float)adam->beta2, step_size, inv_root, (float)adam->epsilon);
     }
     return SK_OK;
 }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the run folder says about a run: the options that decide its result, the data and the weights it began with,
  * and the log. Whoever has the folder can repeat the run; whoever resumes it with other options is told which. */
-#include <errno.h>
+#include <float.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/json.h"
 #include "train/run.h"
 
 #ifndef SISKIN_VERSION
@@ -99,24 +101,14 @@ sk_status sk_run_file_hash(const char *path, char out[17], sk_error *err) {
 
 /* ---- run.json ---------------------------------------------------------------------------------------------- */
 static void add_string(sk_text *text, const char *name, const char *value) {
-    sk_text_add(text, "  \"%s\": \"", name);
-    for (const unsigned char *c = (const unsigned char *)value; *c; c++) {
-        if (*c == '"' || *c == '\\')
-            sk_text_add(text, "\\%c", *c);
-        else if (*c < 0x20)
-            sk_text_add(text, "\\u%04x", *c);
-        else
-            sk_text_add(text, "%c", *c);
-    }
-    sk_text_add(text, "\",\n");
+    sk_text_add(text, "  \"%s\": ", name);
+    sk_json_put_string(text, value);
+    sk_text_add(text, ",\n");
 }
 
 static void add_path(sk_text *text, const char *name, const char *path) {
     char *absolute = path ? sk_path_absolute(path) : NULL;
-    if (absolute)
-        add_string(text, name, absolute);
-    else
-        sk_text_add(text, "  \"%s\": null,\n", name);
+    add_string(text, name, absolute);
     sk_free(absolute);
 }
 
@@ -144,7 +136,7 @@ sk_status sk_run_write_json(const char *run_dir, const sk_train_options *o, cons
     sk_text_add(&text, "  \"augmentation\": \"random resized crop, horizontal flip\",\n");
     sk_text_add(&text, "  \"epochs\": %d,\n  \"batch\": %d,\n  \"lr\": %.9g,\n  \"dropout\": %.9g,\n", o->epochs, o->batch,
                 (double)o->lr, (double)o->dropout);
-    sk_text_add(&text, "  \"freeze_features\": %s,\n  \"clip_repeat\": %d,\n  \"seed\": %llu,\n  \"threads\": %d,\n"
+    sk_text_add(&text, "  \"freeze_features\": %s,\n  \"clip_repeat\": %d,\n  \"seed\": \"%llu\",\n  \"threads\": %d,\n"
                 "  \"max_bad\": %d,\n", o->freeze_features ? "true" : "false", o->clip_repeat,
                 (unsigned long long)o->seed, o->threads, o->max_bad);
     add_path(&text, "dataset", sk_dataset_dir(dataset));
@@ -156,6 +148,69 @@ sk_status sk_run_write_json(const char *run_dir, const sk_train_options *o, cons
                                             : sk_fail_memory(err, SK_RUN_JSON);
     sk_free(path);
     sk_text_free(&text);
+    return status;
+}
+
+typedef struct member {
+    const char *name;
+    double min, max, value;
+} member;
+
+static sk_status read_floats(const cJSON *json, const char *name, const char *path, float out[3], sk_error *err) {
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(json, name);
+    for (int i = 0; i < 3; i++) {
+        const cJSON *item = cJSON_GetArrayItem(list, i);
+        if (!cJSON_IsNumber(item)) return sk_fail(err, SK_ERR_FORMAT, "%s: \"%s\" is not a list of 3 numbers", path, name);
+        out[i] = (float)item->valuedouble;
+    }
+    return SK_OK;
+}
+
+static sk_status read_options(const cJSON *json, const char *path, sk_train_options *o, char *pretrained, size_t size,
+                              sk_error *err) {
+    const char *model = NULL, *seed = NULL;
+    sk_arch arch = SK_ARCH_V3_SMALL;
+    member m[] = {{"size", 1, 4096, 0},     {"epochs", 1, INT_MAX, 0},      {"batch", 2, INT_MAX, 0}, {"lr", 0, FLT_MAX, 0},
+                  {"dropout", 0, 1, 0},     {"clip_repeat", 1, INT_MAX, 0}, {"max_bad", 0, INT_MAX, 0}};
+    sk_status status = sk_json_string(json, "model", path, &model, err);
+    if (status == SK_OK) status = sk_arch_parse(model, &arch, err);
+    if (status == SK_OK) status = sk_json_string(json, "seed", path, &seed, err);
+    for (size_t i = 0; status == SK_OK && i < sizeof m / sizeof *m; i++)
+        status = sk_json_number(json, m[i].name, m[i].min, m[i].max, path, &m[i].value, err);
+    if (status != SK_OK) return status;
+    o->card = sk_card_default(arch);
+    status = read_floats(json, "mean", path, o->card.mean, err);
+    if (status == SK_OK) status = read_floats(json, "std", path, o->card.std, err);
+    if (status != SK_OK) return status;
+    o->card.size = (int)m[0].value;
+    o->epochs = (int)m[1].value;
+    o->batch = (int)m[2].value;
+    o->lr = (float)m[3].value;
+    o->dropout = (float)m[4].value;
+    o->clip_repeat = (int)m[5].value;
+    o->max_bad = (int)m[6].value;
+    o->freeze_features = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(json, "freeze_features"));
+    o->seed = strtoull(seed, NULL, 10);
+    const cJSON *first = cJSON_GetObjectItemCaseSensitive(json, "pretrained");
+    const char *file = cJSON_IsString(first) ? first->valuestring : "";
+    if (strlen(file) >= size) return sk_fail(err, SK_ERR_UNSUPPORTED, "%s: the path of the weights is too long", path);
+    memcpy(pretrained, file, strlen(file) + 1);
+    o->pretrained = pretrained[0] ? pretrained : NULL;
+    return SK_OK;
+}
+
+sk_status sk_train_options_read(const char *run_dir, sk_train_options *options, char *pretrained, size_t size,
+                                sk_error *err) {
+    cJSON *json = NULL;
+    char *path = sk_path_join(run_dir, SK_RUN_JSON);
+    if (!path) return sk_fail_memory(err, "a path");
+    sk_status status = SK_OK;
+    if (!sk_path_exists(path))
+        status = sk_fail(err, SK_ERR_ARGUMENT, "there is no run to resume in %s; leave out --resume to begin one", run_dir);
+    if (status == SK_OK) status = sk_json_read(path, &json, err);
+    if (status == SK_OK) status = read_options(json, path, options, pretrained, size, err);
+    cJSON_Delete(json);
+    sk_free(path);
     return status;
 }
 
