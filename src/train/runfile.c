@@ -10,8 +10,8 @@
 #include "formats/json.h"
 #include "train/run.h"
 
-#ifndef SISKIN_VERSION
-#define SISKIN_VERSION "0.1.0"
+#ifndef SK_VERSION
+#define SK_VERSION "0.1.0"
 #endif
 
 char *sk_run_config(const sk_train_options *o, const char *pretrained_hash, const char *fingerprint) {
@@ -123,7 +123,7 @@ sk_status sk_run_write_json(const char *run_dir, const sk_train_options *o, cons
     const sk_card *card = &o->card;
     sk_text text = {0};
     sk_text_add(&text, "{\n");
-    add_string(&text, "siskin", SISKIN_VERSION);
+    add_string(&text, "siskin", SK_VERSION);
     add_string(&text, "run_id", run_id);
     add_string(&text, "model", sk_arch_name(card->arch));
     add_string(&text, "class_names", card->class_names);
