@@ -187,7 +187,7 @@ static void put_metadata(sk_text *header, const sk_tensor_meta **order, size_t c
         return;
     sk_text_add(header, "\"__metadata__\":{");
     for (size_t i = 0; i < count; i++) {
-        sk_text_add(header, i ? "," : "");
+        sk_text_add(header, "%s", i ? "," : "");
         sk_json_put_string(header, order[i]->key);
         sk_text_add(header, ":");
         sk_json_put_string(header, order[i]->value);
@@ -201,11 +201,11 @@ static void put_tensors(sk_text *header, const sk_tensor_entry **order, size_t c
     for (size_t i = 0; i < count; i++) {
         const sk_tensor_entry *tensor = order[i];
         const uint64_t bytes = tensor->is_i64 ? 8 : (uint64_t)tensor->count * 4;
-        sk_text_add(header, i || comma ? "," : "");
+        sk_text_add(header, "%s", i || comma ? "," : "");
         sk_json_put_string(header, tensor->name);
         sk_text_add(header, ":{\"dtype\":\"%s\",\"shape\":[", tensor->is_i64 ? "I64" : "F32");
         for (int d = 0; d < tensor->rank; d++)
-            sk_text_add(header, d ? ",%d" : "%d", tensor->shape[d]);
+            sk_text_add(header, "%s%d", d ? "," : "", tensor->shape[d]);
         sk_text_add(header, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)position,
                     (unsigned long long)(position + bytes));
         position += bytes;

@@ -3,14 +3,8 @@
  * the first bytes of a file: names lie, contents do not. */
 #include "formats/tensors.h"
 
-#include <ctype.h>
-#include <errno.h>
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "formats/json.h"
 #include "formats/readers.h"
 
 sk_status sk_shape_count(const char *name, int rank, const int64_t *shape, size_t *count, sk_error *err)
@@ -99,12 +93,15 @@ sk_status sk_tensors_set_meta(sk_tensor_file *file, const char *key, const char 
         }
     if (file->meta_count == file->meta_capacity) {
         const size_t capacity = file->meta_capacity ? file->meta_capacity * 2 : 16;
-        sk_tensor_meta *meta = capacity > SK_TENSORS_MAX ? NULL
-                                                         : sk_realloc(file->meta, file->meta_capacity, capacity, sizeof *meta);
+        sk_tensor_meta *meta = NULL;
+        if (capacity > SK_TENSORS_MAX) {
+            sk_free(copy);
+            return sk_fail(err, SK_ERR_FORMAT, "more than %d metadata pairs", SK_TENSORS_MAX);
+        }
+        meta = sk_realloc(file->meta, file->meta_capacity, capacity, sizeof *meta);
         if (!meta) {
             sk_free(copy);
-            return capacity > SK_TENSORS_MAX ? sk_fail(err, SK_ERR_FORMAT, "more than %d metadata pairs", SK_TENSORS_MAX)
-                                             : sk_fail_memory(err, "metadata");
+            return sk_fail_memory(err, "metadata");
         }
         file->meta = meta;
         file->meta_capacity = capacity;
