@@ -29,7 +29,7 @@ static inline __attribute__((always_inline)) __m256 sk_avx2_act_slope(__m256 x, 
         return _mm256_and_ps(_mm256_and_ps(_mm256_cmp_ps(x, minus, _CMP_GT_OQ), _mm256_cmp_ps(x, three, _CMP_LT_OQ)),
                              _mm256_set1_ps(1.0f / 6.0f));
     const __m256 inside = _mm256_fmadd_ps(x, _mm256_set1_ps(1.0f / 3.0f), _mm256_set1_ps(0.5f));
-    const __m256 upper = _mm256_blendv_ps(inside, one, _mm256_cmp_ps(x, three, _CMP_GT_OQ));
+    const __m256 upper = _mm256_blendv_ps(inside, one, _mm256_cmp_ps(x, three, _CMP_GE_OQ));
     return _mm256_and_ps(upper, _mm256_cmp_ps(x, minus, _CMP_GT_OQ));
 }
 #endif

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every entry of the kernel table that this CPU overwrites against the C reference: random shapes, values at the
+ * kinks of the activations, strides, accumulation, and a guard behind each output. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/base.h"
+#include "kernels/kernels.h"
+
+enum { ROUNDS = 300, GUARD = 16 };
+
+static sk_rng rng;
+
+static int draw(int low, int high)
+{
+    return low + (int)sk_rng_below(&rng, (uint32_t)(high - low + 1));
+}
+
+static int draw_channels(void)
+{
+    return draw(0, 3) ? 8 * draw(1, 20) : draw(1, 40);
+}
+
+/* `count` values in [-4, 4], some exactly at the kinks, and a guard. */
+static float *values(size_t count)
+{
+    float *v = sk_alloc(count + GUARD, sizeof(float));
+
+    assert_non_null(v);
+    for (size_t i = 0; i < count + GUARD; i++) {
+        v[i] = (float)(sk_rng_uniform(&rng) * 8.0 - 4.0);
+        if (draw(0, 30) == 0) v[i] = (float)(3 * draw(-1, 1));
+    }
+    return v;
+}
+
+static float *copy_of(const float *from, size_t count)
+{
+    float *v = sk_alloc(count + GUARD, sizeof(float));
+
+    assert_non_null(v);
+    memcpy(v, from, (count + GUARD) * sizeof(float));
+    return v;
+}
+
+/* got within `bound` of want, relative to the size of the sums; the guard untouched. Frees both. */
+static void compare(const char *what, float *want, float *got, size_t count, double bound)
+{
+    double size = 1.0;
+
+    for (size_t i = 0; i < count; i++) size = fmax(size, fabs((double)want[i]));
+    for (size_t i = 0; i < count; i++)
+        if (!(fabs((double)want[i] - (double)got[i]) <= bound * size))
+            fail_msg("%s: value %zu of %zu: reference %g, kernel %g", what, i, count, (double)want[i], (double)got[i]);
+    assert_memory_equal(want + count, got + count, GUARD * sizeof(float));
+    sk_free(want);
+    sk_free(got);
+}
+
+static void test_gemm(void **state)
+{
+    const sk_kernels *c = sk_kernels_c(), *fast = sk_kernels_get();
+    (void)state;
+
+    for (int round = 0; round < ROUNDS; round++) {
+        const int m = draw(1, 90), n = draw(0, 2) ? draw_channels() : draw(1, 130), k = draw(0, 9) ? draw(1, 200) : draw(300, 1100);
+        const int lda = k + draw(0, 5), ldc = n + draw(0, 5), turned = draw(0, 1);
+        const ptrdiff_t sn = turned ? 1 : k, sp = turned ? n : 1;
+        float *a = values((size_t)m * lda), *b = values((size_t)n * k), *bias = values((size_t)n);
+        float *want = values((size_t)m * ldc), *got = copy_of(want, (size_t)m * ldc), *other = values((size_t)m * ldc);
+        float *packed_c = values(c->gemm_pack_size(n, k)), *packed = values(fast->gemm_pack_size(n, k));
+        const int add = draw(0, 2);
+        sk_gemm g = { .m = m, .n = n, .k = k, .a = a, .lda = lda, .packed = packed_c, .bias = draw(0, 1) ? bias : NULL,
+                      .act = (sk_act)draw(0, 3), .c = want, .ldc = ldc };
+
+        c->gemm_pack(packed_c, n, k, b, sn, sp);
+        fast->gemm_pack(packed, n, k, b, sn, sp);
+        g.add = add == 0 ? NULL : add == 1 ? other : want;
+        c->gemm(&g);
+        if (add == 2) g.add = got;
+        g.packed = packed;
+        g.c = got;
+        fast->gemm(&g);
+        compare("gemm", want, got, (size_t)m * ldc, 2e-6 * sqrt(k)); /* of sums whose size the activation may hide */
+        sk_free(a); sk_free(b); sk_free(bias); sk_free(other); sk_free(packed); sk_free(packed_c);
+    }
+}
+
+static void test_gemm_tn(void **state)
+{
+    (void)state;
+    for (int round = 0; round < ROUNDS; round++) {
+        const int m = draw(1, 400), n = draw(1, 60), k = draw(1, 60), ldy = n + draw(0, 3), ldx = k + draw(0, 3);
+        float *dy = values((size_t)m * ldy), *x = values((size_t)m * ldx);
+        float *want = values((size_t)n * k), *got = copy_of(want, (size_t)n * k);
+
+        sk_kernels_c()->gemm_tn(m, n, k, dy, ldy, x, ldx, want);
+        sk_kernels_get()->gemm_tn(m, n, k, dy, ldy, x, ldx, got);
+        compare("gemm_tn", want, got, (size_t)n * k, 4e-6);
+        sk_free(dy); sk_free(x);
+    }
+}
+
+static void test_depthwise(void **state)
+{
+    const sk_kernels *c = sk_kernels_c(), *fast = sk_kernels_get();
+    (void)state;
+
+    for (int round = 0; round < ROUNDS; round++) {
+        sk_dw d = { .h = draw(1, 20), .w = draw(1, 20), .c = draw_channels(), .kernel = 1 + 2 * draw(0, 3), .stride = draw(1, 2) };
+        d.pad = (d.kernel - 1) / 2;
+        d.oh = (d.h + 2 * d.pad - d.kernel) / d.stride + 1;
+        d.ow = (d.w + 2 * d.pad - d.kernel) / d.stride + 1;
+        const size_t in = (size_t)d.h * d.w * d.c, out = (size_t)d.oh * d.ow * d.c, taps = (size_t)d.kernel * d.kernel * d.c;
+        float *x = values(in), *dy = values(out), *w = values(taps), *bias = values((size_t)d.c);
+        float *want = values(out), *got = copy_of(want, out);
+        const int first = draw(0, d.oh - 1), end = draw(first + 1, d.oh), act = draw(0, 3);
+        int row0 = first * d.stride - d.pad;
+        const ptrdiff_t at = (ptrdiff_t)first * d.ow * d.c;
+
+        if (row0 < 0) row0 = 0;
+        if (row0 > d.h - 1) row0 = d.h - 1;
+        c->dw_forward(&d, x + (ptrdiff_t)row0 * d.w * d.c, row0, w, round % 2 ? bias : NULL, (sk_act)act, first, end, want + at);
+        fast->dw_forward(&d, x + (ptrdiff_t)row0 * d.w * d.c, row0, w, round % 2 ? bias : NULL, (sk_act)act, first, end, got + at);
+        compare("dw_forward", want, got, out, 2e-6);
+        want = values(in), got = copy_of(want, in);
+        c->dw_backward_data(&d, dy, w, want);
+        fast->dw_backward_data(&d, dy, w, got);
+        compare("dw_backward_data", want, got, in, 2e-6);
+        want = values(taps), got = copy_of(want, taps);
+        c->dw_backward_weight(&d, dy, x, want);
+        fast->dw_backward_weight(&d, dy, x, got);
+        compare("dw_backward_weight", want, got, taps, 4e-6);
+        sk_free(x); sk_free(dy); sk_free(w); sk_free(bias);
+    }
+}
+
+static void compare_sums(const char *what, const double *want, const double *got, int c, double scale)
+{
+    for (int j = 0; j < c; j++)
+        if (!(fabs(want[j] - got[j]) <= 4e-6 * scale)) fail_msg("%s: channel %d: %g, kernel %g", what, j, want[j], got[j]);
+}
+
+static void test_batch_norm(void **state)
+{
+    const sk_kernels *c = sk_kernels_c(), *fast = sk_kernels_get();
+    (void)state;
+
+    for (int round = 0; round < ROUNDS; round++) {
+        const int rows = draw(1, 200), n = draw_channels();
+        const size_t count = (size_t)rows * n;
+        const sk_act act = (sk_act)draw(0, 3);
+        float *y = values(count), *da = values(count), *scale = values((size_t)n), *shift = values((size_t)n), *mean = values((size_t)n);
+        float *want = values(count), *got = copy_of(want, count);
+        const sk_bn bn = { scale, shift, mean };
+        double sums[4][160] = { { 0 } };
+
+        c->bn_sums(y, rows, n, sums[0], sums[1]);
+        fast->bn_sums(y, rows, n, sums[2], sums[3]);
+        compare_sums("bn_sums", sums[0], sums[2], n, rows * 4.0);
+        compare_sums("bn_sums of squares", sums[1], sums[3], n, rows * 16.0);
+        c->bn_forward(y, rows, n, &bn, act, round % 2 ? da : NULL, want);
+        fast->bn_forward(y, rows, n, &bn, act, round % 2 ? da : NULL, got);
+        compare("bn_forward", want, got, count, 2e-6);
+        memset(sums, 0, sizeof(sums));
+        /* scale 1, shift 0 puts values exactly on the kinks, where rounding must not choose another side */
+        for (int j = 0; j < n; j++) scale[j] = 1.0f, shift[j] = 0.0f;
+        want = values(count), got = copy_of(want, count);
+        c->bn_backward_sums(da, y, rows, n, &bn, act, want, sums[0], sums[1]);
+        fast->bn_backward_sums(da, y, rows, n, &bn, act, got, sums[2], sums[3]);
+        compare_sums("bn_backward_sums", sums[0], sums[2], n, rows * 8.0);
+        compare_sums("bn_backward_sums of products", sums[1], sums[3], n, rows * 64.0);
+        compare("bn_backward_sums dz", want, got, count, 2e-6);
+        want = values(count), got = copy_of(want, count);
+        c->bn_backward(da, y, rows, n, scale, shift, mean, mean, want);
+        fast->bn_backward(da, y, rows, n, scale, shift, mean, mean, got);
+        compare("bn_backward", want, got, count, 2e-6);
+        sk_free(y); sk_free(da); sk_free(scale); sk_free(shift); sk_free(mean);
+    }
+}
+
+static void test_elementwise(void **state)
+{
+    const sk_kernels *c = sk_kernels_c(), *fast = sk_kernels_get();
+    (void)state;
+
+    for (int round = 0; round < ROUNDS; round++) {
+        const int rows = draw(1, 200), n = draw_channels();
+        const size_t count = (size_t)rows * n;
+        const sk_act act = (sk_act)draw(0, 3);
+        float *x = values(count), *dy = values(count), *gate = values((size_t)n), *plus = values((size_t)n), *want, *got;
+#define SK_BOTH(size, bound, call)                            \
+        want = values(size), got = copy_of(want, size);       \
+        { const sk_kernels *table = c; float *out = want; call; } \
+        { const sk_kernels *table = fast; float *out = got; call; } \
+        compare(#call, want, got, size, bound)
+        SK_BOTH((size_t)n, 2e-6, table->pool(x, rows, n, out));
+        SK_BOTH(count, 2e-6, table->scale(x, rows, n, gate, out));
+        SK_BOTH((size_t)n, 4e-6, table->scale_sums(dy, x, rows, n, out));
+        SK_BOTH(count, 2e-6, table->scale_backward(dy, rows, n, gate, plus, out));
+        SK_BOTH(count, 2e-6, table->scale_backward(NULL, rows, n, gate, plus, out));
+        SK_BOTH(count, 2e-6, table->scale_backward(dy, rows, n, NULL, plus, out));
+        SK_BOTH(count, 2e-6, table->add(count, x, dy, out));
+        SK_BOTH(count, 2e-6, table->act(count, x, act, out));
+        SK_BOTH(count, 2e-6, table->act_backward(count, dy, x, act, out));
+#undef SK_BOTH
+        sk_free(x); sk_free(dy); sk_free(gate); sk_free(plus);
+    }
+}
+
+static void test_adam(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 50; round++) {
+        const size_t count = (size_t)draw(1, 500);
+        float *g = values(count), *w[2], *m[2], *v[2];
+
+        w[0] = values(count), w[1] = copy_of(w[0], count);
+        m[0] = values(count), m[1] = copy_of(m[0], count);
+        v[0] = values(count);
+        for (size_t i = 0; i < count; i++) v[0][i] = fabsf(v[0][i]);
+        v[1] = copy_of(v[0], count);
+        for (int i = 0; i < 2; i++)
+            (i ? sk_kernels_get() : sk_kernels_c())->adam(count, w[i], g, m[i], v[i], 0.9f, 0.999f, 0.01f, 2.0f, 1e-8f);
+        compare("adam w", w[0], w[1], count, 2e-6);
+        compare("adam m", m[0], m[1], count, 2e-6);
+        compare("adam v", v[0], v[1], count, 2e-6);
+        sk_free(g);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_gemm),       cmocka_unit_test(test_gemm_tn),     cmocka_unit_test(test_depthwise),
+        cmocka_unit_test(test_batch_norm), cmocka_unit_test(test_elementwise), cmocka_unit_test(test_adam),
+    };
+
+    rng = sk_rng_make(1, 2, 3);
+    printf("kernels: %s against c\n", sk_kernels_get()->name);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
