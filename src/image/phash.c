@@ -23,11 +23,10 @@ sk_status sk_phash(const sk_image *image, uint64_t *out)
     const sk_status status = sk_image_resize(image, NULL, SIDE, SIDE, small, NULL);
     if (status != SK_OK)
         return status;
-    /* Frequencies 0..8 in both directions: the mean (0,0) says nothing, so row and column 0 are left out. */
     float basis[LOW][SIDE], rows[SIDE][LOW], low[LOW * LOW], sorted[LOW * LOW];
     for (int k = 0; k < LOW; k++)
         for (int x = 0; x < SIDE; x++)
-            basis[k][x] = (float)cos((k + 1) * (2 * x + 1) * 3.14159265358979323846 / (2 * SIDE));
+            basis[k][x] = (float)cos(k * (2 * x + 1) * 3.14159265358979323846 / (2 * SIDE));
     for (int y = 0; y < SIDE; y++) {
         for (int k = 0; k < LOW; k++) {
             float sum = 0;
@@ -46,11 +45,12 @@ sk_status sk_phash(const sk_image *image, uint64_t *out)
             low[v * LOW + u] = sum;
         }
     }
-    memcpy(sorted, low, sizeof low);
-    qsort(sorted, LOW * LOW, sizeof *sorted, compare_floats);
-    const float median = 0.5f * (sorted[LOW * LOW / 2 - 1] + sorted[LOW * LOW / 2]);
+    /* The mean brightness, first of all, says nothing about the picture. */
+    memcpy(sorted, low + 1, sizeof low - sizeof *low);
+    qsort(sorted, LOW * LOW - 1, sizeof *sorted, compare_floats);
+    const float median = sorted[(LOW * LOW - 1) / 2];
     uint64_t hash = 0;
-    for (int i = 0; i < LOW * LOW; i++)
+    for (int i = 1; i < LOW * LOW; i++)
         hash |= (uint64_t)(low[i] > median) << i;
     *out = hash;
     return SK_OK;

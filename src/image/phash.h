@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Perceptual hash: 64 bits that stay nearly the same when a picture is scaled, recompressed or slightly changed. */
+/* Perceptual hash: 63 bits that stay nearly the same when a picture is scaled, recompressed or slightly changed. */
 #ifndef SK_IMAGE_PHASH_H
 #define SK_IMAGE_PHASH_H
 
@@ -7,10 +7,10 @@
 
 #include "siskin/image.h"
 
-/* Signs, against their median, of the 8x8 lowest mixed frequencies of the grey 32x32 thumbnail's DCT. */
+/* Signs, against their median, of the 8x8 lowest frequencies but the mean, of the grey 32x32 thumbnail's DCT. */
 sk_status sk_phash(const sk_image *image, uint64_t *out);
 
-/* Number of differing bits, 0..64; up to about 6 means nearly the same picture. */
+/* Number of differing bits, 0..63; up to about 6 means nearly the same picture. */
 int sk_phash_distance(uint64_t a, uint64_t b);
 
 #endif

@@ -14,13 +14,17 @@ int sk_png_is(const uint8_t *bytes, size_t size)
 /* realloc of base wants the old size; one cache line before each block keeps it and the alignment. */
 #define HEADER 64
 
+/* libspng passes nothing to its allocator, and tells a failed allocation inside zlib as a broken stream: this is the
+ * only way to know better. Per thread, meaningful between the making of a context and the end of its picture. */
+static _Thread_local int ran_out;
+
 static void *spng_give(size_t size)
 {
-    if (size > SIZE_MAX - HEADER)
+    uint8_t *block = size > SIZE_MAX - HEADER ? NULL : sk_alloc(size + HEADER, 1);
+    if (!block) {
+        ran_out = 1;
         return NULL;
-    uint8_t *block = sk_alloc(size + HEADER, 1);
-    if (!block)
-        return NULL;
+    }
     memcpy(block, &size, sizeof size);
     return block + HEADER;
 }
@@ -55,13 +59,14 @@ static void *spng_resize(void *pointer, size_t size)
 
 static spng_ctx *png_context(int flags)
 {
+    ran_out = 0;
     struct spng_alloc alloc = {spng_give, spng_resize, spng_give_zeroed, spng_take};
     return spng_ctx_new2(&alloc, flags);
 }
 
 static sk_status png_fail(int code, const char *name, sk_error *err)
 {
-    if (code == SPNG_EMEM || code == SPNG_EZLIB_INIT)
+    if (ran_out || code == SPNG_EMEM)
         return sk_fail_memory(err, "a PNG picture");
     if (code == SPNG_IO_EOF || code == SPNG_EIDAT_TOO_SHORT)
         return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: the PNG picture is cut off", name);
@@ -153,7 +158,7 @@ sk_status sk_png_encode(const sk_image *image, uint8_t **bytes, size_t *size, sk
         memcpy(copy, encoded, used);
         *bytes = copy;
         *size = used;
-    } else if (encoded || code == 0 || code == SPNG_EMEM || code == SPNG_EZLIB_INIT) {
+    } else if (encoded || code == 0 || ran_out) {
         status = sk_fail_memory(err, "encoding a PNG picture");
     } else {
         status = sk_fail(err, SK_ERR_ARGUMENT, "cannot encode a PNG picture: %s", spng_strerror(code));

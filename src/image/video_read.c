@@ -64,6 +64,8 @@ static sk_status open_decoder(sk_video *video, const char *path, sk_error *err)
     if (video->stream < 0)
         return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: there is no video in it", path);
     const AVCodecParameters *parameters = video->format->streams[video->stream]->codecpar;
+    if (parameters->codec_id == AV_CODEC_ID_NONE)
+        return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: cut off or broken, it does not tell its codec", path);
     codec = avcodec_find_decoder(parameters->codec_id);
     if (!codec)
         return sk_fail(err, SK_ERR_UNSUPPORTED, "cannot read %s: no decoder for its codec %s", path,
