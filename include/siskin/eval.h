@@ -48,6 +48,34 @@ sk_metrics sk_evaluation_metrics_where(const sk_evaluation *evaluation, int (*ke
 /* Wilson score interval (Wilson 1927) of k successes in n at 95 %. */
 void sk_wilson(size_t k, size_t n, double *low, double *high);
 
+/* The number that the ROC is drawn over: >= threshold exactly when the verdict is bird. The centre crop's p, or the
+ * largest side crop's p stretched so that `penalty` falls on `threshold`. */
+double sk_score(const sk_verdict *verdict, float threshold, float penalty);
+/* Area under the ROC: chance that a bird scores above a non-bird, ties count half. NaN with one class. */
+double sk_roc_area(const double *scores, const int *birds, size_t n);
+
+/* The metrics of every source (by_group 0) or group (1), sorted by name. Names belong to the dataset. */
+typedef struct sk_slice {
+    const char *name;
+    sk_metrics metrics;
+} sk_slice;
+sk_status sk_evaluation_slices(const sk_evaluation *evaluation, int by_group, sk_slice **out, size_t *count,
+                               sk_error *err);
+void sk_slices_free(sk_slice *slices);
+
+/* Two models over the same pictures, e.g. float and int8. */
+typedef struct sk_comparison {
+    size_t n, both_right, only_first, only_second, both_wrong;
+    size_t flips;               /* verdicts that differ */
+    double accuracy_difference; /* second minus first */
+    double flip_rate, mcnemar_p, mean_dp, max_dp; /* dp: difference of the centre crop's p */
+} sk_comparison;
+/* MISMATCH if the two are not over the same pictures. */
+sk_status sk_evaluation_compare(const sk_evaluation *first, const sk_evaluation *second, sk_comparison *out,
+                                sk_error *err);
+/* Two-sided exact McNemar test: p of a split at least as uneven as this one if both models were equally good. */
+double sk_mcnemar(size_t only_first, size_t only_second);
+
 /* ---- t-SNE (van der Maaten 2008; Barnes-Hut, van der Maaten 2014) ------------------------------------------ */
 typedef struct sk_tsne_options {
     double perplexity;  /* 30; reduced to (n-1)/3 for few points */

@@ -43,16 +43,9 @@ static void mark_best(cairo_t *cr, const sk_theme *theme, const sk_panel *panel,
     char text[96];
     if (accuracy) snprintf(text, sizeof text, "best: epoch %.0f, %.2f %%", epoch, value * 100);
     else snprintf(text, sizeof text, "best: epoch %.0f, %.4f", epoch, value);
-    /* Curves of loss fall and curves of accuracy rise: the top and the bottom are free. */
+    /* Beside the axis label, where no curve can be. */
     const sk_font font = {SK_FONT_SMALL, 0, theme->ink};
-    const double width = sk_plot_text_width(cr, &font, text);
-    const double y = accuracy ? panel->y + panel->height - 14 : panel->y + 14;
-    const int left = x - 8 - width > panel->x;
-    const double from = left ? x - 8 - width : x + 8;
-    sk_plot_colour(cr, theme->page, .85);
-    cairo_rectangle(cr, from - 3, y - 10, width + 6, 20);
-    cairo_fill(cr);
-    sk_plot_text(cr, &font, from, y, 0, 0, text);
+    sk_plot_text(cr, &font, panel->x + panel->width, panel->y + panel->height + 38, 1, 0, text);
 }
 
 static void draw_panel(cairo_t *cr, const sk_theme *theme, const sk_curves *c, double y, int accuracy) {

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs a classifier over a split of a dataset, from the decoded cache, and keeps every verdict. */
+#include <string.h>
+
+#include "base/base.h"
+#include "eval/evaluation.h"
+
+enum { BATCH = 32 };
+
+sk_status sk_evaluation_create(const sk_eval_options *options, size_t capacity, int feature_count, sk_evaluation **out,
+                               sk_error *err) {
+    sk_evaluation *e = sk_calloc(1, sizeof *e);
+    if (!e) return sk_fail_memory(err, "the evaluation");
+    e->options = *options;
+    e->feature_count = feature_count;
+    e->outcomes = sk_calloc(capacity ? capacity : 1, sizeof *e->outcomes);
+    e->samples = sk_calloc(capacity ? capacity : 1, sizeof *e->samples);
+    if (feature_count > 0) e->features = sk_calloc(capacity ? capacity : 1, sizeof(float) * (size_t)feature_count);
+    if (!e->outcomes || !e->samples || (feature_count > 0 && !e->features)) {
+        sk_evaluation_free(e);
+        return sk_fail_memory(err, "the evaluation");
+    }
+    *out = e;
+    return SK_OK;
+}
+
+void sk_evaluation_free(sk_evaluation *evaluation) {
+    if (!evaluation) return;
+    sk_free(evaluation->outcomes);
+    sk_free(evaluation->samples);
+    sk_free(evaluation->features);
+    sk_free(evaluation);
+}
+
+size_t sk_evaluation_count(const sk_evaluation *evaluation) {
+    return evaluation->n;
+}
+
+const sk_outcome *sk_evaluation_outcome(const sk_evaluation *evaluation, size_t index) {
+    return index < evaluation->n ? &evaluation->outcomes[index] : NULL;
+}
+
+const float *sk_evaluation_features(const sk_evaluation *evaluation, int *feature_count) {
+    if (feature_count) *feature_count = evaluation->feature_count;
+    return evaluation->features;
+}
+
+/* Buffers of one batch. */
+typedef struct batch {
+    uint8_t *images;
+    float *probabilities, *features;
+    size_t samples[BATCH];
+    int n;
+} batch;
+
+typedef struct run {
+    sk_classifier *classifier;
+    const sk_dataset *dataset;
+    const sk_cache *cache;
+    const sk_card *card;
+    sk_evaluation *e;
+    int crops, threads;
+} run;
+
+static sk_status prepare(const run *r, batch *b, sk_error *err) {
+    const size_t bytes = (size_t)r->crops * (size_t)r->card->size * (size_t)r->card->size * 3;
+    sk_error errors[BATCH];
+    sk_status statuses[BATCH] = {SK_OK};
+#pragma omp parallel for schedule(dynamic) num_threads(r->threads)
+    for (int i = 0; i < b->n; i++) {
+        sk_image image;
+        sk_cache_image(r->cache, b->samples[i], &image);
+        statuses[i] = sk_crops_prepare(&image, r->e->options.crops, r->card->size, b->images + (size_t)i * bytes,
+                                       &errors[i]);
+    }
+    for (int i = 0; i < b->n; i++) {
+        if (!statuses[i]) continue;
+        if (err) *err = errors[i];
+        return statuses[i];
+    }
+    return SK_OK;
+}
+
+static sk_status run_batch(const run *r, batch *b, sk_error *err) {
+    sk_status status = prepare(r, b, err);
+    if (!status)
+        status = sk_classifier_run(r->classifier, b->images, b->n * r->crops, r->e->options.threads, b->probabilities,
+                                   b->features, err);
+    if (status) return status;
+    const size_t features = (size_t)r->e->feature_count, classes = (size_t)r->card->classes;
+    for (int i = 0; i < b->n; i++) {
+        float p[3] = {0};
+        for (int c = 0; c < r->crops; c++)
+            p[c] = b->probabilities[((size_t)i * (size_t)r->crops + (size_t)c) * classes + SK_LABEL_BIRD];
+        const size_t at = r->e->n++;
+        r->e->samples[at] = *sk_dataset_sample(r->dataset, b->samples[i]);
+        r->e->outcomes[at].sample = b->samples[i];
+        r->e->outcomes[at].verdict = sk_decide(p, r->crops, r->e->options.threshold, r->e->options.penalty);
+        if (r->e->features)
+            memcpy(r->e->features + at * features, b->features + (size_t)i * (size_t)r->crops * features,
+                   features * sizeof(float));
+    }
+    b->n = 0;
+    return SK_OK;
+}
+
+/* 1: to be judged. */
+static int usable(const run *r, size_t index, size_t *unlabelled, size_t *unreadable) {
+    const sk_sample *sample = sk_dataset_sample(r->dataset, index);
+    if (sample->split != r->e->options.split) return 0;
+    if (sample->label == SK_LABEL_UNKNOWN) {
+        if (unlabelled) ++*unlabelled;
+        return 0;
+    }
+    sk_image image;
+    sk_cache_image(r->cache, index, &image);
+    if (!image.data && unreadable) ++*unreadable;
+    return image.data != NULL;
+}
+
+static sk_status run_all(run *r, batch *b, size_t total, const sk_hooks *hooks, sk_error *err) {
+    const size_t count = sk_dataset_size(r->dataset);
+    for (size_t i = 0; i < count; i++) {
+        if (!usable(r, i, &r->e->unlabelled, &r->e->unreadable)) continue;
+        b->samples[b->n++] = i;
+        if (b->n < BATCH && r->e->n + (size_t)b->n < total) continue;
+        if (sk_cancelled(hooks)) return sk_fail(err, SK_ERR_CANCELLED, "the evaluation was stopped");
+        const sk_status status = run_batch(r, b, err);
+        if (status) return status;
+        sk_progress(hooks, "evaluate", "images", r->e->n, total);
+    }
+    return SK_OK;
+}
+
+static sk_status check_options(const sk_card *card, const sk_dataset *dataset, const sk_eval_options *o, size_t total,
+                               sk_error *err) {
+    if (card->classes != SK_CLASS_COUNT)
+        return sk_fail(err, SK_ERR_MISMATCH, "the model has %d classes where %d (nobird, bird) are needed: train it first",
+                       card->classes, SK_CLASS_COUNT);
+    if (!(o->threshold > 0 && o->threshold < 1) || !(o->penalty > 0 && o->penalty <= 1))
+        return sk_fail(err, SK_ERR_ARGUMENT, "threshold %g and penalty %g must lie between 0 and 1", (double)o->threshold,
+                       (double)o->penalty);
+    if (!total)
+        return sk_fail(err, SK_ERR_DATA, "%s: no labelled, readable picture has the split \"%s\": run `siskin split` or "
+                       "choose another with --split", sk_dataset_dir(dataset), sk_split_name(o->split));
+    return SK_OK;
+}
+
+sk_status sk_evaluate(sk_classifier *classifier, const sk_dataset *dataset, const sk_cache *cache,
+                      const sk_eval_options *options, const sk_hooks *hooks, sk_evaluation **out, sk_error *err) {
+    *out = NULL;
+    sk_evaluation *e = NULL;
+    run r = {classifier, dataset, cache, sk_classifier_card(classifier), NULL, sk_crops_count(options->crops),
+             sk_thread_count(options->threads)};
+    batch b = {0};
+    size_t total = 0;
+    const int features = options->with_features ? sk_classifier_feature_count(classifier) : 0;
+    sk_status status = sk_evaluation_create(options, sk_dataset_size(dataset), features, &e, err);
+    if (status) return status;
+    r.e = e;
+    for (size_t i = 0; i < sk_dataset_size(dataset); i++) total += (size_t)usable(&r, i, NULL, NULL);
+    status = check_options(r.card, dataset, options, total, err);
+    if (status) goto done;
+    const size_t pictures = BATCH * (size_t)r.crops, side = (size_t)r.card->size;
+    b.images = sk_alloc(pictures, side * side * 3);
+    b.probabilities = sk_alloc(pictures * (size_t)r.card->classes, sizeof(float));
+    if (features) b.features = sk_alloc(pictures * (size_t)features, sizeof(float));
+    if (!b.images || !b.probabilities || (features && !b.features)) {
+        status = sk_fail_memory(err, "a batch of pictures");
+        goto done;
+    }
+    const double start = sk_now();
+    status = run_all(&r, &b, total, hooks, err);
+    e->seconds = sk_now() - start;
+done:
+    sk_free(b.images);
+    sk_free(b.probabilities);
+    sk_free(b.features);
+    if (status) sk_evaluation_free(e);
+    else *out = e;
+    return status;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What an evaluation keeps. The statistics work on this alone, so that they are tested on handmade outcomes without a
+ * network or a dataset. */
+#ifndef SK_EVALUATION_H
+#define SK_EVALUATION_H
+
+#include "siskin/eval.h"
+
+struct sk_evaluation {
+    sk_eval_options options;
+    size_t n;
+    sk_outcome *outcomes;
+    sk_sample *samples; /* copies, in the order of the outcomes; their texts belong to the dataset */
+    float *features;    /* n x feature_count or NULL */
+    int feature_count;
+    size_t unlabelled, unreadable; /* pictures of the split that were left out */
+    double seconds;                /* spent in preparing and running */
+};
+
+/* Room for `capacity` outcomes, n = 0. */
+sk_status sk_evaluation_create(const sk_eval_options *options, size_t capacity, int feature_count, sk_evaluation **out,
+                               sk_error *err);
+
+#endif

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Statistics over outcomes: intervals, confusion, ROC, slices by source and group, and the paired comparison of two
+ * models. Nothing here runs a network. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "eval/evaluation.h"
+
+void sk_wilson(size_t k, size_t n, double *low, double *high) {
+    if (!n) {
+        *low = 0;
+        *high = 1;
+        return;
+    }
+    const double z = 1.959963984540054, total = (double)n, p = (double)k / total, z2 = z * z;
+    const double centre = p + z2 / (2 * total), half = z * sqrt((p * (1 - p) + z2 / (4 * total)) / total);
+    *low = k == 0 ? 0 : (centre - half) / (1 + z2 / total);
+    *high = k == n ? 1 : (centre + half) / (1 + z2 / total);
+}
+
+double sk_score(const sk_verdict *verdict, float threshold, float penalty) {
+    double score = verdict->p[0];
+    for (int i = 1; i < verdict->crops && i < 3; i++) {
+        const double p = verdict->p[i], t = threshold, q = penalty;
+        const double moved = p >= q ? (q < 1 ? t + (p - q) * (1 - t) / (1 - q) : 1) : p * t / q;
+        score = fmax(score, moved);
+    }
+    return score;
+}
+
+typedef struct scored {
+    double score;
+    int bird;
+} scored;
+
+static int by_score(const void *a, const void *b) {
+    const double x = ((const scored *)a)->score, y = ((const scored *)b)->score;
+    return (x > y) - (x < y);
+}
+
+double sk_roc_area(const double *scores, const int *birds, size_t n) {
+    scored *list = sk_alloc(n ? n : 1, sizeof *list);
+    if (!list) return NAN;
+    double positives = 0, rank_sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        list[i] = (scored){scores[i], birds[i] != 0};
+        positives += list[i].bird;
+    }
+    qsort(list, n, sizeof *list, by_score);
+    for (size_t i = 0; i < n;) {
+        size_t end = i;
+        double birds_here = 0;
+        for (; end < n && !(list[end].score > list[i].score); end++) birds_here += list[end].bird;
+        rank_sum += birds_here * ((double)(i + end) + 1) / 2; /* ranks i+1 .. end share their mean */
+        i = end;
+    }
+    sk_free(list);
+    const double negatives = (double)n - positives;
+    if (positives < 1 || negatives < 1) return NAN;
+    return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives);
+}
+
+double sk_mcnemar(size_t only_first, size_t only_second) {
+    const size_t n = only_first + only_second, k = only_first < only_second ? only_first : only_second;
+    double log_choose = 0, sum = 0;
+    for (size_t i = 0; i <= k; i++) {
+        if (i) log_choose += log((double)(n - i + 1)) - log((double)i);
+        sum += exp(log_choose - (double)n * M_LN2);
+    }
+    return fmin(1, 2 * sum);
+}
+
+typedef int (*keep_fn)(void *user, const sk_sample *sample);
+
+static double ratio(double a, double b) {
+    return b > 0 ? a / b : NAN;
+}
+
+static double roc_of(const sk_evaluation *e, keep_fn keep, void *user, size_t n) {
+    double *scores = sk_alloc(n ? n : 1, sizeof *scores), area = NAN;
+    int *birds = sk_alloc(n ? n : 1, sizeof *birds);
+    size_t count = 0;
+    for (size_t i = 0; scores && birds && i < e->n && count < n; i++) {
+        if (keep && !keep(user, &e->samples[i])) continue;
+        scores[count] = sk_score(&e->outcomes[i].verdict, e->options.threshold, e->options.penalty);
+        birds[count++] = e->samples[i].label == SK_LABEL_BIRD;
+    }
+    if (scores && birds) area = sk_roc_area(scores, birds, count);
+    sk_free(scores);
+    sk_free(birds);
+    return area;
+}
+
+sk_metrics sk_evaluation_metrics_where(const sk_evaluation *e, keep_fn keep, void *user) {
+    sk_metrics m = {0};
+    for (size_t i = 0; i < e->n; i++) {
+        if (keep && !keep(user, &e->samples[i])) continue;
+        m.confusion[e->samples[i].label == SK_LABEL_BIRD][e->outcomes[i].verdict.bird != 0]++;
+        m.n++;
+    }
+    const size_t right = m.confusion[0][0] + m.confusion[1][1];
+    const double hit = (double)m.confusion[1][1], alarm = (double)m.confusion[0][1], miss = (double)m.confusion[1][0];
+    m.accuracy = ratio((double)right, (double)m.n);
+    sk_wilson(right, m.n, &m.accuracy_low, &m.accuracy_high);
+    m.precision = ratio(hit, hit + alarm);
+    m.recall = ratio(hit, hit + miss);
+    m.f1 = ratio(2 * hit, 2 * hit + alarm + miss);
+    m.roc_area = roc_of(e, keep, user, m.n);
+    return m;
+}
+
+sk_metrics sk_evaluation_metrics(const sk_evaluation *evaluation) {
+    return sk_evaluation_metrics_where(evaluation, NULL, NULL);
+}
+
+/* ---- slices ---------------------------------------------------------------------------------------------------- */
+
+typedef struct slice_key {
+    int by_group;
+    const char *name;
+} slice_key;
+
+static const char *key_of(const sk_sample *sample, int by_group) {
+    const char *name = by_group ? sample->group : sample->source;
+    return name ? name : "";
+}
+
+static int in_slice(void *user, const sk_sample *sample) {
+    const slice_key *key = user;
+    return !strcmp(key_of(sample, key->by_group), key->name);
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+sk_status sk_evaluation_slices(const sk_evaluation *e, int by_group, sk_slice **out, size_t *count, sk_error *err) {
+    *out = NULL;
+    *count = 0;
+    const char **names = sk_alloc(e->n ? e->n : 1, sizeof *names);
+    sk_slice *slices = NULL;
+    if (!names) goto memory;
+    for (size_t i = 0; i < e->n; i++) names[i] = key_of(&e->samples[i], by_group);
+    qsort(names, e->n, sizeof *names, by_name);
+    size_t distinct = 0;
+    for (size_t i = 0; i < e->n; i++)
+        if (!distinct || strcmp(names[distinct - 1], names[i])) names[distinct++] = names[i];
+    slices = sk_alloc(distinct ? distinct : 1, sizeof *slices);
+    if (!slices) goto memory;
+    for (size_t i = 0; i < distinct; i++) {
+        slice_key key = {by_group, names[i]};
+        slices[i] = (sk_slice){names[i], sk_evaluation_metrics_where(e, in_slice, &key)};
+    }
+    sk_free(names);
+    *out = slices;
+    *count = distinct;
+    return SK_OK;
+memory:
+    sk_free(names);
+    return sk_fail_memory(err, "the table per source");
+}
+
+void sk_slices_free(sk_slice *slices) {
+    sk_free(slices);
+}
+
+/* ---- two models over the same pictures --------------------------------------------------------------------------- */
+
+sk_status sk_evaluation_compare(const sk_evaluation *a, const sk_evaluation *b, sk_comparison *out, sk_error *err) {
+    *out = (sk_comparison){.n = a->n};
+    int same = a->n == b->n;
+    for (size_t i = 0; same && i < a->n; i++) same = a->outcomes[i].sample == b->outcomes[i].sample;
+    if (!same)
+        return sk_fail(err, SK_ERR_MISMATCH, "cannot compare the two evaluations: they are not over the same pictures");
+    double sum = 0;
+    for (size_t i = 0; i < a->n; i++) {
+        const sk_verdict *v = &a->outcomes[i].verdict, *w = &b->outcomes[i].verdict;
+        const int bird = a->samples[i].label == SK_LABEL_BIRD, first = (v->bird != 0) == bird;
+        const int second = (w->bird != 0) == bird;
+        if (first && second) out->both_right++;
+        else if (first) out->only_first++;
+        else if (second) out->only_second++;
+        else out->both_wrong++;
+        const double change = fabs((double)v->p[0] - (double)w->p[0]);
+        sum += change;
+        out->max_dp = fmax(out->max_dp, change);
+    }
+    const double n = (double)a->n;
+    out->flips = out->only_first + out->only_second;
+    out->flip_rate = ratio((double)out->flips, n);
+    out->accuracy_difference = ratio((double)out->only_second - (double)out->only_first, n);
+    out->mean_dp = ratio(sum, n);
+    out->mcnemar_p = sk_mcnemar(out->only_first, out->only_second);
+    return SK_OK;
+}
