@@ -1,0 +1,88 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# cli.sh PROGRAM: the program from outside: help, mistakes in the call, missing and broken files, a full disk.
+set -u
+siskin=$1 bad=0
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+
+# expect CODE WORDS ARGS...: exit code, nothing on stdout, one line on stderr that holds WORDS.
+expect() {
+    code=$1 words=$2
+    shift 2
+    "$siskin" "$@" >out 2>err </dev/null
+    got=$?
+    if [ $got != "$code" ] || [ -s out ] || [ "$(wc -l <err)" != 1 ] || ! grep -qF -- "$words" err; then
+        echo "siskin $*: exit $got instead of $code, or not one line on stderr with \"$words\":"
+        head -n 5 out err
+        bad=1
+    fi
+}
+
+verbs=$("$siskin" --help | awk '/^  [a-z]/ { print $1 }')
+[ "$(echo "$verbs" | wc -l)" -ge 9 ] || { echo "siskin --help names too few verbs: $verbs"; bad=1; }
+"$siskin" --version | grep -qE '^siskin [0-9]+\.[0-9]+\.[0-9]+$' || { echo "siskin --version"; bad=1; }
+expect 2 "unknown verb 'nonsense'; try 'siskin --help'" nonsense
+expect 2 "did you mean 'train'?" trian
+expect 2 "unknown option '--nonsense'" --nonsense
+
+for verb in $verbs; do
+    "$siskin" "$verb" --help >out 2>err || { echo "$verb --help fails"; bad=1; }
+    [ ! -s err ] || { echo "$verb --help writes to stderr"; bad=1; }
+    for part in "Usage: siskin $verb" Options: --json --quiet Examples:; do
+        grep -qF -- "$part" out || { echo "$verb --help lacks $part"; bad=1; }
+    done
+    awk 'length($0) > 100 { print "wide help: " $0; bad = 1 } END { exit bad }' out || bad=1
+    "$siskin" help "$verb" | cmp -s - out || { echo "siskin help $verb differs from siskin $verb --help"; bad=1; }
+    expect 2 "siskin $verb: unknown option --nonsense; try 'siskin $verb --help'" "$verb" --nonsense
+    expect 2 "siskin $verb: unknown option -Z" "$verb" -Z
+    expect 2 "--json takes no value" "$verb" --json=1
+    # The examples of the help are calls that the program understands (option names only).
+    sed -n '/^Examples:/,$p' out | grep -oE '(^| )--?[a-z][a-z-]*' | sort -u >used
+    while read -r option; do
+        sed -n '/^Options:/,/^Examples:/p' out | grep -qE -- "(^| )$option([ ,]|\$)" ||
+            { echo "$verb: an example uses $option, which is not in its options"; bad=1; }
+    done <used
+    "$siskin" man "$verb" >page || { echo "siskin man $verb fails"; bad=1; }
+    for section in NAME SYNOPSIS DESCRIPTION OPTIONS EXAMPLES 'EXIT STATUS'; do
+        grep -qx ".SH $section" page || { echo "siskin-$verb.1 lacks $section"; bad=1; }
+    done
+    if command -v groff >/dev/null && [ -n "$(groff -man -Tutf8 -ww -z page 2>&1)" ]; then
+        echo "siskin-$verb.1: groff warns:"
+        groff -man -Tutf8 -ww -z page
+        bad=1
+    fi
+    "$siskin" "$verb" --help >/dev/full 2>err
+    [ $? = 1 ] || { echo "$verb --help on a full disk does not fail"; bad=1; }
+done
+
+# Results that could not be written are a failure too.
+"$siskin" net >/dev/full 2>err
+[ $? = 1 ] && grep -q 'No space left' err || { echo "siskin net on a full disk: $(cat err)"; bad=1; }
+
+# Missing, empty, broken and mislabelled files are named.
+: >empty.tsv
+: >empty.safetensors
+head -c 5000 /dev/urandom >noise.safetensors
+cp noise.safetensors noise.skn
+cp noise.safetensors noise.pth
+cp noise.safetensors noise.onnx
+printf 'path\tlabel\nnowhere.jpg\tbird\n' >one.tsv
+expect 1 "nowhere.tsv" import nowhere.tsv -o d -q
+expect 1 "empty.tsv" import empty.tsv -o d -q
+expect 2 "(--output) is missing" import one.tsv
+expect 1 "no-dataset" split no-dataset -q
+expect 1 "no-dataset" check no-dataset -q
+expect 1 "no-dataset" train no-dataset -o run -q
+expect 2 "--epochs must be a whole number" train no-dataset -o run --epochs ten -q
+expect 2 "--ratio" split no-dataset --ratio 6:x -q
+for model in nowhere.safetensors empty.safetensors noise.safetensors noise.skn noise.pth noise.onnx; do
+    expect 1 "$model" classify "$model" one.tsv -q
+    expect 1 "$model" eval "$model" no-dataset -q
+done
+for file in nowhere.pth noise.pth noise.safetensors; do expect 1 "$file" export "$file" --onnx out.onnx -q; done
+for left in d run out.onnx *.part; do
+    [ ! -e "$left" ] || { echo "a failed call left $left behind"; bad=1; }
+done
+exit $bad
