@@ -54,7 +54,7 @@ tests() {
     echo "$1 passed, $2 failed, $3 skipped"
 }
 
-if build "gcc, warnings as errors" build gcc; then
+if build "gcc, warnings as errors" build gcc -Dtests=true; then
     say "unit and house tests"
     tests build --num-processes 2 --no-suite slow
     say "slow tests"
