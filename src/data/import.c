@@ -169,22 +169,23 @@ static sk_status count_bad(importer *m, const char *text, sk_error *err)
 
 static sk_status thin_clips(importer *m, sk_error *err)
 {
-    size_t done = 0;
+    unsigned long done = 0;
     int stop = 0;
     if (m->options->birds_per_clip <= 0 && m->options->empties_per_clip <= 0)
         return SK_OK;
 #pragma omp parallel for schedule(dynamic) num_threads(sk_thread_count(0))
     for (size_t i = 0; i < m->clip_count; i++) {
-        int stopped, so_far;
+        int stopped;
+        unsigned long so_far;
 #pragma omp atomic read
         stopped = stop;
         if (stopped)
             continue;
         thin_clip(m, &m->clips[i]);
 #pragma omp atomic capture
-        so_far = (int)++done;
+        so_far = ++done;
         if (is_first_thread()) {
-            sk_progress(m->hooks, "choose frames", "clips", (uint64_t)so_far, m->clip_count);
+            sk_progress(m->hooks, "choose frames", "clips", so_far, m->clip_count);
             if (sk_cancelled(m->hooks)) {
 #pragma omp atomic write
                 stop = 1;
