@@ -44,29 +44,30 @@ void sk_numbers_to_float(sk_number type, const uint8_t *bytes, size_t count, siz
         memcpy(out, bytes, count * 4);
         return;
     }
-    for (size_t i = 0; i < count; i++, bytes += i < count ? step : 0) {
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *at = bytes + i * step;
         uint16_t half;
         double wide;
         switch (type) {
         case SK_NUMBER_F32:
-            memcpy(&out[i], bytes, 4);
+            memcpy(&out[i], at, 4);
             break;
         case SK_NUMBER_F16:
-            memcpy(&half, bytes, 2);
+            memcpy(&half, at, 2);
             out[i] = half_to_float(half);
             break;
         case SK_NUMBER_BF16: {
-            memcpy(&half, bytes, 2);
+            memcpy(&half, at, 2);
             const uint32_t bits = (uint32_t)half << 16;
             memcpy(&out[i], &bits, 4);
             break;
         }
         case SK_NUMBER_F64:
-            memcpy(&wide, bytes, 8);
+            memcpy(&wide, at, 8);
             out[i] = (float)wide;
             break;
         case SK_NUMBER_I64:
-            out[i] = (float)sk_number_i64(bytes);
+            out[i] = (float)sk_number_i64(at);
             break;
         }
     }
