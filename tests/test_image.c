@@ -18,6 +18,16 @@
 #include "image/codec.h"
 #include "image/phash.h"
 
+/* The resizer a second time, without vector instructions. */
+#define SK_RESIZE_PLAIN
+#define sk_resize_view plain_resize_view
+#define sk_image_resize plain_image_resize
+#define sk_image_resize_shorter plain_image_resize_shorter
+#include "image/resize.c"
+#undef sk_resize_view
+#undef sk_image_resize
+#undef sk_image_resize_shorter
+
 #ifndef SK_SOURCE_DIR
 #define SK_SOURCE_DIR "."
 #endif
@@ -196,6 +206,31 @@ static void test_resize_flat(void **state)
             free(out);
             sk_image_free(&image);
         }
+    }
+}
+
+/* Plain C defines every byte; the vector code must give the same. */
+static void test_resize_same_bytes(void **state)
+{
+    (void)state;
+    sk_rng rng = sk_rng_make(3, 1, 4);
+    for (int i = 0; i < 150; i++) {
+        const int width = 1 + (int)sk_rng_below(&rng, 300), height = 1 + (int)sk_rng_below(&rng, 200);
+        const int to_width = 1 + (int)sk_rng_below(&rng, 260), to_height = 1 + (int)sk_rng_below(&rng, 260);
+        sk_image image = make_picture(width, height);
+        for (int k = 0; k < width * height * 3; k += 2) /* extremes, where sums could overflow */
+            image.data[k] = sk_rng_below(&rng, 2) ? 255 : 0;
+        const sk_box box = {(float)(sk_rng_uniform(&rng) * 0.4 * width), (float)(sk_rng_uniform(&rng) * 0.4 * height),
+                            (float)((0.5 + sk_rng_uniform(&rng) * 0.5) * width),
+                            (float)((0.5 + sk_rng_uniform(&rng) * 0.5) * height)};
+        const size_t size = (size_t)to_width * (size_t)to_height * 3;
+        uint8_t *a = malloc(size), *b = malloc(size);
+        assert_int_equal(sk_image_resize(&image, i % 2 ? &box : NULL, to_width, to_height, a, NULL), SK_OK);
+        assert_int_equal(plain_image_resize(&image, i % 2 ? &box : NULL, to_width, to_height, b, NULL), SK_OK);
+        assert_memory_equal(a, b, size);
+        free(a);
+        free(b);
+        sk_image_free(&image);
     }
 }
 
@@ -593,6 +628,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pillow_decode),   cmocka_unit_test(test_pillow_resize),
         cmocka_unit_test(test_pillow_eval),     cmocka_unit_test(test_resize_flat),
+        cmocka_unit_test(test_resize_same_bytes),
         cmocka_unit_test(test_resize_arguments), cmocka_unit_test(test_resize_shorter),
         cmocka_unit_test(test_transform_train), cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_damaged),         cmocka_unit_test(test_bombs),
