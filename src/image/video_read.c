@@ -22,6 +22,7 @@ struct sk_video {
     char *path;
     int stream;
     int64_t packets, index; /* read and decoded so far */
+    int64_t first_stamp;
     int draining, ended, exact_count;
     double frame_rate;
 };
@@ -204,14 +205,16 @@ static sk_status convert_frame(sk_video *video, sk_image *image, sk_error *err)
     return SK_OK;
 }
 
-static double frame_time(const sk_video *video)
+/* Counted from the first frame: containers disagree on what their own zero is. */
+static double frame_time(sk_video *video)
 {
     const AVStream *stream = video->format->streams[video->stream];
     const int64_t stamp = video->frame->best_effort_timestamp;
     if (stamp == AV_NOPTS_VALUE)
         return video->frame_rate > 0 ? (double)video->index / video->frame_rate : 0;
-    const int64_t start = stream->start_time == AV_NOPTS_VALUE ? 0 : stream->start_time;
-    return (double)(stamp - start) * av_q2d(stream->time_base);
+    if (video->index == 0)
+        video->first_stamp = stamp;
+    return (double)(stamp - video->first_stamp) * av_q2d(stream->time_base);
 }
 
 static sk_status end_of_clip(sk_video *video, sk_error *err)
@@ -250,8 +253,9 @@ sk_status sk_video_next(sk_video *video, sk_image *frame, int64_t *index, double
         }
         const sk_status status = convert_frame(video, frame, err);
         if (status == SK_OK) {
+            const double time = frame_time(video);
             if (time_s)
-                *time_s = frame_time(video);
+                *time_s = time;
             *index = video->index++;
         } else {
             video->ended = 1;
