@@ -173,11 +173,12 @@ static sk_status check_sums(const checker *c, uint32_t index) {
     if (l->act != SK_ACT_HSWISH && l->act != SK_ACT_HSIGMOID) {
         return most < 1 << 30 ? SK_OK : BAD(".skn layer %u: a sum can overflow", index);
     }
-    if (l->fraction < 1 || l->fraction > 12 || l->shift2 < 1 || l->shift2 > 62 || l->mult2 < 1 || most >= 1 << 27 ||
-        requant_bound(6 * most + ((int64_t)18 << l->fraction), l->mult2, l->shift2) >= 1 << 30) {
+    if (l->fraction < 1 || l->fraction > 12 || l->shift2 < 1 || l->shift2 > 62 || l->mult2 < 1 || most >= 1 << 27) {
         return BAD(".skn layer %u: a sum can overflow", index);
     }
-    return SK_OK;
+    /* hard-sigmoid is bounded whatever its sum was */
+    const int64_t curve = l->act == SK_ACT_HSWISH ? 6 * most + ((int64_t)18 << l->fraction) : (int64_t)6 << l->fraction;
+    return requant_bound(curve, l->mult2, l->shift2) < 1 << 30 ? SK_OK : BAD(".skn layer %u: a sum can overflow", index);
 }
 
 static sk_status check_arithmetic(const checker *c, uint32_t index) {
