@@ -185,7 +185,7 @@ static void test_net_close_to_float(void **state) {
         uint8_t *picture = malloc(48 * 48 * 3), *bytes = NULL;
         size_t size = 0;
         sk_error err = {0};
-        for (uint64_t i = 0; i < 20; i++) {
+        for (uint64_t i = 0; i < 80; i++) {
             net_picture(48, i, picture);
             net_run(&net, picture);
         }
@@ -210,7 +210,8 @@ static void test_net_close_to_float(void **state) {
             assert_true(ab / sqrt(aa * bb) > .995);
             for (int k = 0; k < 2; k++) {
                 const double real = (logits[k] - info->logit_zero_point) * (double)info->logit_scale;
-                assert_true(fabs(real - net.out[net.count - 1][k]) < .15);
+                const float *range = net.range[net.count - 1]; /* a code cannot leave what calibration saw */
+                assert_true(fabs(real - net.out[net.count - 1][k]) < .02 * (range[1] - range[0]) + .02);
             }
             float p[2];
             sk_rt_probabilities(rt, logits, p);
@@ -396,7 +397,7 @@ static void test_weight_scale(void **state) {
 /* One outlier among very many small values: mmse gives it up, as plain min and max cannot. */
 static void test_range_drops_outlier(void **state) {
     (void)state;
-    const size_t count = 200000;
+    const size_t count = 2000000;
     float *data = malloc(count * sizeof *data);
     sk_rng rng = sk_rng_make(19, 0, 0);
     for (size_t i = 0; i < count; i++) {
@@ -434,6 +435,9 @@ static void test_crops(void **state) {
     static const int channel[3] = {1, 0, 2}; /* centre, left, right */
     for (int k = 0; k < 3; k++) {
         for (int i = 0; i < 224 * 224; i++) {
+            if (i % 224 < 2 || i % 224 > 221) {
+                continue; /* the filter may look over the crop's edge, as Pillow's box does */
+            }
             for (int c = 0; c < 3; c++) {
                 assert_int_equal(out[(k * 224 * 224 + i) * 3 + c], c == channel[k] ? 200 : 0);
             }

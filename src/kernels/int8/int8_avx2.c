@@ -27,6 +27,9 @@ static size_t packed_bytes(const sk_q_layer *layer) {
 }
 
 static void pack(const sk_q_layer *layer, void *packed) {
+    if (!is_gemm(layer)) {
+        return;
+    }
     const int depth = sk_gemm_depth(layer), blocks = round_up(layer->out_c, BLOCK) / BLOCK;
     memset(packed, 0, packed_bytes(layer));
     for (int b = 0; b < blocks; b++) {

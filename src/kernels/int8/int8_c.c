@@ -18,7 +18,7 @@ static void pack(const sk_q_layer *layer, void *packed) {
 
 static size_t scratch_bytes(const sk_q_layer *layer) {
     /* a row of zero points, then the patch of one output pixel */
-    return (size_t)layer->in_c + (size_t)sk_gemm_depth(layer) * (layer->op == SK_OP_CONV);
+    return (size_t)layer->in_c + (size_t)sk_gemm_depth(layer);
 }
 
 static int32_t dot(const int8_t *restrict a, const int8_t *restrict b, int n) {
