@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The inside of a model, for the rooms that work on the network itself. Internal, float only. */
+#ifndef SK_NET_MODEL_H
+#define SK_NET_MODEL_H
+
+#include "net/net.h"
+
+sk_net *sk_model_net(sk_model *model);
+/* Parameters may change behind the model's back from now on: every forward folds them again. */
+void sk_model_share(sk_model *model);
+/* They have changed once: the next forward folds them again. */
+void sk_model_changed(sk_model *model);
+const sk_param *sk_model_param(const sk_model *model, size_t index);
+#endif
