@@ -12,7 +12,7 @@ allowed() {
     image) rooms='base image' public='status hooks image video' ;;
     kernels) rooms='base kernels' public='status hooks model' ;;
     net) rooms='base kernels net formats' public='status hooks model' ;;
-    formats) rooms='base image net formats' public='status hooks image model' ;;
+    formats) rooms='base image net formats' public='status hooks image model quant' ;;
     data) rooms='base image data formats' public='status hooks image video dataset' ;;
     train) rooms='base image kernels net formats data train report' public='status hooks image dataset model train report' ;;
     quant) rooms='base kernels net formats quant rt data' public='status hooks image dataset model quant rt' ;;
