@@ -1,0 +1,106 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# journey.sh PROGRAM CLIPMAKER: the whole way from outside on small made-up clips: import to verdict, stopping and
+# resuming, the same bytes for any number of threads, JSON that parses, a planted leak that is found.
+set -u
+siskin=$1 maker=$2 bad=0
+[ -d /usr/share/tuxpaint/stamps/animals/birds ] || { echo "skipped: tuxpaint-stamps-default is not installed"; exit 77; }
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+fault() { echo "FAULT: $*"; bad=1; }
+# ok ARGS...: must succeed, quietly.
+ok() {
+    "$siskin" "$@" >out 2>err </dev/null && return 0
+    fault "siskin $* ended with $?:"
+    cat out err
+    return 1
+}
+json() { ok "$@" --json && { python3 -m json.tool <out >parsed 2>err || fault "siskin $* --json is no JSON: $(head -c 300 out)"; }; }
+
+"$maker" --clips 8 clips >/dev/null || { echo "the clip maker fails"; exit 1; }
+json import clips/frames.tsv -o birds || exit 1
+json split birds --ratio 6:2:2 --seed 3
+cp birds/dataset.tsv once.tsv
+ok split birds --ratio 6:2:2 --seed 3
+cmp -s once.tsv birds/dataset.tsv || fault "split is not a function of the seed"
+ok split birds --ratio 6:2:2 --seed 4
+cmp -s once.tsv birds/dataset.tsv && fault "another seed gives the same split"
+cp once.tsv birds/dataset.tsv
+json check birds
+
+# A picture of the training part in another group of the test part is a leak: exit 3.
+cp -r birds leaky
+awk -F'\t' -v OFS='\t' 'NR == 1 { for (i = 1; i <= NF; i++) col[$i] = i; print; next }
+    { print } $col["split"] == "train" && !n++ { $col["split"] = "test"; $col["group"] = "copy"; print }' once.tsv >leaky/dataset.tsv
+"$siskin" check leaky >out 2>err
+[ $? = 3 ] || fault "a near-duplicate across splits is not found"
+
+# Threads do not change bytes; a stopped and resumed run ends like an unbroken one.
+train="train birds --epochs 3 --batch 8 --seed 5 -q"
+ok $train -o one --threads 1 || exit 1
+ok $train -o two --threads 2
+for file in best.safetensors last.safetensors; do
+    cmp -s one/$file two/$file || fault "$file depends on the number of threads"
+done
+"$siskin" $train -o three --threads 2 2>err &
+pid=$!
+n=0
+while [ ! -s three/last.safetensors ] && [ $n -lt 600 ]; do sleep 0.1; n=$((n + 1)); done
+kill -INT $pid
+wait $pid
+code=$?
+case $code in 130 | 0) ;; *) fault "Ctrl-C ends train with $code: $(cat err)" ;; esac
+[ $code = 0 ] || ok $train -o three --threads 2 --resume
+cmp -s one/last.safetensors three/last.safetensors || fault "a stopped and resumed run ends with other bytes"
+"$siskin" $train -o four --threads 2 2>err &
+pid=$!
+n=0
+while [ ! -s four/last.safetensors ] && [ $n -lt 600 ]; do sleep 0.1; n=$((n + 1)); done
+kill -KILL $pid
+wait $pid 2>/dev/null
+[ "$(wc -l <four/log.tsv)" -gt 3 ] || ok $train -o four --threads 2 --resume
+cmp -s one/last.safetensors four/last.safetensors || fault "a killed and resumed run ends with other bytes"
+python3 -m json.tool <one/run.json >/dev/null || fault "run.json is no JSON"
+[ "$(wc -l <one/log.tsv)" = 4 ] || fault "log.tsv has not one line per epoch and a header"
+"$siskin" train birds -o one --epochs 1 -q >out 2>err && fault "train overwrites a run folder without --resume"
+
+# Every kind of model gives an evaluation and verdicts; the ONNX and the safetensors say the same.
+for algorithm in normal mmse; do
+    json quantize one --calibration birds -n 20 --algorithm $algorithm -o $algorithm.skn
+done
+ok quantize one --calibration birds -n 20 --algorithm mmse --threads 1 -o again.skn
+cmp -s mmse.skn again.skn || fault "the .skn depends on the number of threads"
+json export one --onnx one.onnx
+for model in one one/best.safetensors one.onnx mmse.skn; do
+    json eval $model birds --split test
+    cp parsed "eval-$(basename $model).json"
+    for crops in 1 3 squeeze; do json classify $model clips/feeder-01.mp4 --crops $crops; done
+done
+grep -q accuracy eval-one.json || fault "eval --json names no accuracy"
+ok eval one birds --split test -o report
+[ -s report/report.html ] || fault "eval -o writes no report.html"
+grep -qE '(src|href)="(https?:)?//' report/report.html && fault "report.html fetches something from elsewhere"
+SISKIN_CPU=c ok classify mmse.skn clips/feeder-02.mp4 --json && sed 's/"ms":[^,}]*//g' out >c.json
+ok classify mmse.skn clips/feeder-02.mp4 --json && sed 's/"ms":[^,}]*//g' out >fast.json
+cmp -s c.json fast.json || fault "int8 verdicts depend on the kernels"
+
+# A full disk: an error that says so, and no half file.
+for call in "quantize one --calibration birds -n 4 -o /dev/full" "export one --onnx /dev/full"; do
+    "$siskin" $call -q >out 2>err
+    [ $? = 1 ] && grep -q 'No space left' err || fault "siskin $call on a full disk: $(cat err)"
+done
+[ -z "$(find . -name '*.part')" ] || fault "left behind: $(find . -name '*.part' | head -n 3)"
+# Broken files among good ones are named and left out.
+mkdir -p mixed/bird mixed/nobird
+ok frames clips/feeder-01.mp4 clips/feeder-03.mp4 -o picked
+i=0
+for picture in picked/frames/*.jpg; do i=$((i + 1)); cp "$picture" "mixed/$([ $((i % 2)) = 0 ] && echo bird || echo nobird)/$i.jpg"; done
+head -c 300 mixed/nobird/1.jpg >mixed/bird/truncated.jpg
+: >mixed/bird/empty.jpg
+echo "no picture" >mixed/nobird/text.png
+"$siskin" import mixed -o mixed-set >out 2>err || fault "import gives up on three broken files: $(cat err)"
+for name in truncated.jpg empty.jpg text.png; do grep -q "$name" err || fault "import does not name the broken $name"; done
+"$siskin" import mixed -o mixed-set --max-bad 1 >out 2>err && fault "import --max-bad 1 accepts three broken files"
+[ $bad = 0 ] && echo "the whole way holds"
+exit $bad
