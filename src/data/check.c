@@ -10,8 +10,10 @@
 #include "data/data.h"
 #include "image/phash.h"
 
+/* Looked at on 60 million pairs of 10,600 photographs: within both bounds all pairs but variants of one drawing show the
+ * same scene; with more bits or a larger difference, different birds in one pose and bicycles on white join them. */
 #define HASH_BITS 10     /* most differing bits of a candidate pair */
-#define LOOK 8.0         /* most mean absolute difference of the thumbnails, of 255 */
+#define LOOK 12.0        /* most mean absolute difference of the thumbnails, of 255 */
 #define TOLD 40          /* findings of a kind that are told one by one */
 
 typedef struct used {
