@@ -112,8 +112,9 @@ static sk_status find_groups(const sk_sample *const *sorted, size_t count, uint6
             groups[(*found)++] = (group){.name = s->group, .rank = sk_hash64(hash ^ sk_hash64(seed + 1))};
         }
         group *g = &groups[*found - 1];
-        if (s->label != SK_LABEL_UNKNOWN)
-            g->counts[s->label]++;
+        if (s->label == SK_LABEL_UNKNOWN)
+            continue; /* never used, so it decides nothing */
+        g->counts[s->label]++;
         g->has_web |= s->role == SK_ROLE_WEB;
         g->has_heldout |= s->role == SK_ROLE_HELDOUT;
         if (g->has_web && g->has_heldout)
