@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Integer kernels of the int8 executor: one table per instruction set, all equal to the C reference bit for bit.
+ * docs/int8.md defines the arithmetic. Needs libc only. Internal. */
+#ifndef SK_INT8_H
+#define SK_INT8_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "siskin/model.h"
+
+/* One layer as the kernels see it; activations are NHWC of one picture, tightly packed. */
+typedef struct sk_q_layer {
+    sk_op op;
+    sk_act act;
+    int kernel, stride, pad;
+    int in_c, in_h, in_w, out_c, out_h, out_w;
+    int zero_in, zero_in2, zero_out; /* in2: gate or other summand */
+    int low, high;                   /* clamp of the output code */
+    int fraction;                    /* bits after the point of the value before hard-swish or hard-sigmoid */
+    int shift, shift2;
+    int32_t mult2, mult3;
+    /* CONV, POINTWISE, LINEAR: [out_c] rows of `row` bytes in (kernel y, kernel x, in_c) order; DEPTHWISE: [k*k] rows of
+     * channels. Bytes past the row's end are zero. Never -128. */
+    const int8_t *weight;
+    size_t row;
+    const int32_t *bias; /* [out_c], input zero point folded in */
+    const int32_t *mult; /* [out_c], positive */
+    const void *packed;  /* what `pack` wrote, NULL if packed_bytes is 0 */
+} sk_q_layer;
+
+typedef struct sk_int8_kernels {
+    const char *name;
+    size_t (*packed_bytes)(const sk_q_layer *layer);
+    void (*pack)(const sk_q_layer *layer, void *packed);
+    size_t (*scratch_bytes)(const sk_q_layer *layer);
+    /* Scratch is 64-byte aligned. */
+    void (*gemm)(const sk_q_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+    void (*depthwise)(const sk_q_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+    void (*pool)(const sk_q_layer *layer, const int8_t *in, int8_t *out);
+    void (*scale)(const sk_q_layer *layer, const int8_t *in, const int8_t *gate, int8_t *out);
+    void (*add)(const sk_q_layer *layer, const int8_t *in, const int8_t *in2, int8_t *out);
+} sk_int8_kernels;
+
+extern const sk_int8_kernels sk_int8_c;
+/* Defined in the desk's library only; the board's has no such symbol. */
+const sk_int8_kernels *sk_int8_avx2(void) __attribute__((weak));
+/* The fastest for this CPU; SISKIN_CPU=c in the environment forces the reference. */
+const sk_int8_kernels *sk_int8_choose(void);
+
+/* ---- the arithmetic ---------------------------------------------------------------------------------------- */
+/* floor(value * mult / 2^shift + 1/2): ties go up. The quotient fits int32 by what was checked at open. */
+static inline int32_t sk_requant(int32_t value, int32_t mult, int shift) {
+    return (int32_t)(((int64_t)value * mult + ((int64_t)1 << (shift - 1))) >> shift);
+}
+
+static inline int8_t sk_clamp8(int32_t value, int low, int high) {
+    return (int8_t)(value < low ? low : value > high ? high : value);
+}
+
+/* 6 * hard-swish of v, both with `fraction` bits after the point. */
+static inline int32_t sk_hswish6(int32_t v, int fraction) {
+    const int32_t three = (int32_t)3 << fraction;
+    const int32_t u = v < -three ? -three : v > three ? three : v;
+    const int32_t core = (u * (u + three) + ((int32_t)1 << (fraction - 1))) >> fraction;
+    return core + 6 * (v - u < 0 ? 0 : v - u);
+}
+
+/* 6 * hard-sigmoid of v. */
+static inline int32_t sk_hsigmoid6(int32_t v, int fraction) {
+    const int32_t three = (int32_t)3 << fraction, t = v + three;
+    return t < 0 ? 0 : t > 2 * three ? 2 * three : t;
+}
+
+/* From a sum of products to the output's code. */
+static inline int8_t sk_finish(const sk_q_layer *layer, int32_t sum, int channel) {
+    int32_t v = sk_requant(sum, layer->mult[channel], layer->shift);
+    if (layer->act == SK_ACT_HSWISH) {
+        v = sk_requant(sk_hswish6(v, layer->fraction), layer->mult2, layer->shift2);
+    } else if (layer->act == SK_ACT_HSIGMOID) {
+        v = sk_requant(sk_hsigmoid6(v, layer->fraction), layer->mult2, layer->shift2);
+    }
+    return sk_clamp8(v + layer->zero_out, layer->low, layer->high);
+}
+
+/* Writes the taps of output pixel (oy, ox): pointers to in_c channels, `outside` where the kernel leaves the picture. */
+static inline void sk_taps(const sk_q_layer *layer, const int8_t *in, const int8_t *outside, int oy, int ox,
+                           const int8_t **taps) {
+    for (int ky = 0; ky < layer->kernel; ky++) {
+        const int y = oy * layer->stride - layer->pad + ky;
+        for (int kx = 0; kx < layer->kernel; kx++) {
+            const int x = ox * layer->stride - layer->pad + kx;
+            const int inside = y >= 0 && y < layer->in_h && x >= 0 && x < layer->in_w;
+            *taps++ = inside ? in + ((size_t)y * (size_t)layer->in_w + (size_t)x) * (size_t)layer->in_c : outside;
+        }
+    }
+}
+#define SK_MAX_TAPS 49
+
+/* Terms of one sum of a CONV, POINTWISE or LINEAR layer. */
+static inline int sk_gemm_depth(const sk_q_layer *layer) {
+    return layer->kernel * layer->kernel * layer->in_c;
+}
+#endif

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The reference: plain C that defines every bit of the int8 executor, and runs on the board. Weight rows are contiguous
+ * along the sum, so that the inner loops are dot products a compiler can vectorise (NEON's too). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/int8/int8.h"
+
+static size_t packed_bytes(const sk_q_layer *layer) {
+    (void)layer;
+    return 0;
+}
+
+static void pack(const sk_q_layer *layer, void *packed) {
+    (void)layer;
+    (void)packed;
+}
+
+static size_t scratch_bytes(const sk_q_layer *layer) {
+    /* a row of zero points, then the patch of one output pixel */
+    return (size_t)layer->in_c + (size_t)sk_gemm_depth(layer);
+}
+
+static int32_t dot(const int8_t *restrict a, const int8_t *restrict b, int n) {
+    int32_t sum = 0;
+    for (int i = 0; i < n; i++) {
+        sum += (int32_t)a[i] * b[i];
+    }
+    return sum;
+}
+
+static void gemm_pixel(const sk_q_layer *layer, const int8_t *x, int8_t *out) {
+    const int depth = sk_gemm_depth(layer);
+    for (int c = 0; c < layer->out_c; c++) {
+        out[c] = sk_finish(layer, layer->bias[c] + dot(x, layer->weight + layer->row * (size_t)c, depth), c);
+    }
+}
+
+static void gemm(const sk_q_layer *layer, const int8_t *in, int8_t *out, void *scratch) {
+    const size_t in_c = (size_t)layer->in_c, out_c = (size_t)layer->out_c;
+    if (layer->kernel == 1 && layer->stride == 1) {
+        const size_t pixels = (size_t)layer->out_h * (size_t)layer->out_w;
+        for (size_t i = 0; i < pixels; i++) {
+            gemm_pixel(layer, in + i * in_c, out + i * out_c);
+        }
+        return;
+    }
+    int8_t *outside = scratch, *patch = outside + in_c;
+    const int8_t *taps[SK_MAX_TAPS];
+    memset(outside, layer->zero_in, in_c);
+    for (int y = 0; y < layer->out_h; y++) {
+        for (int x = 0; x < layer->out_w; x++) {
+            sk_taps(layer, in, outside, y, x, taps);
+            for (int t = 0; t < layer->kernel * layer->kernel; t++) {
+                memcpy(patch + in_c * (size_t)t, taps[t], in_c);
+            }
+            gemm_pixel(layer, patch, out);
+            out += out_c;
+        }
+    }
+}
+
+static void depthwise(const sk_q_layer *layer, const int8_t *in, int8_t *out, void *scratch) {
+    int8_t *outside = scratch;
+    const int8_t *taps[SK_MAX_TAPS];
+    const int count = layer->kernel * layer->kernel;
+    memset(outside, layer->zero_in, (size_t)layer->in_c);
+    for (int y = 0; y < layer->out_h; y++) {
+        for (int x = 0; x < layer->out_w; x++) {
+            sk_taps(layer, in, outside, y, x, taps);
+            for (int c = 0; c < layer->out_c; c++) {
+                int32_t sum = layer->bias[c];
+                for (int t = 0; t < count; t++) {
+                    sum += (int32_t)taps[t][c] * layer->weight[layer->row * (size_t)t + (size_t)c];
+                }
+                out[c] = sk_finish(layer, sum, c);
+            }
+            out += layer->out_c;
+        }
+    }
+}
+
+static void pool(const sk_q_layer *layer, const int8_t *in, int8_t *out) {
+    const int pixels = layer->in_h * layer->in_w;
+    for (int c = 0; c < layer->in_c; c++) {
+        int32_t sum = -layer->zero_in * pixels;
+        for (int i = 0; i < pixels; i++) {
+            sum += in[(size_t)i * (size_t)layer->in_c + (size_t)c];
+        }
+        out[c] = sk_clamp8(sk_requant(sum, layer->mult2, layer->shift) + layer->zero_out, layer->low, layer->high);
+    }
+}
+
+static void scale(const sk_q_layer *layer, const int8_t *in, const int8_t *gate, int8_t *out) {
+    const int pixels = layer->in_h * layer->in_w;
+    const int32_t half = (int32_t)1 << (layer->shift - 1);
+    for (int i = 0; i < pixels; i++) {
+        for (int c = 0; c < layer->in_c; c++) {
+            const int32_t product = (in[c] - layer->zero_in) * (gate[c] - layer->zero_in2);
+            const int32_t v = (product * layer->mult2 + half) >> layer->shift;
+            out[c] = sk_clamp8(v + layer->zero_out, layer->low, layer->high);
+        }
+        in += layer->in_c;
+        out += layer->in_c;
+    }
+}
+
+static void add(const sk_q_layer *layer, const int8_t *in, const int8_t *in2, int8_t *out) {
+    const size_t count = (size_t)layer->in_h * (size_t)layer->in_w * (size_t)layer->in_c;
+    const int32_t half = (int32_t)1 << (layer->shift - 1);
+    for (size_t i = 0; i < count; i++) {
+        const int32_t sum = (in[i] - layer->zero_in) * layer->mult2 + (in2[i] - layer->zero_in2) * layer->mult3;
+        out[i] = sk_clamp8(((sum + half) >> layer->shift) + layer->zero_out, layer->low, layer->high);
+    }
+}
+
+const sk_int8_kernels sk_int8_c = {
+    .name = "c",
+    .packed_bytes = packed_bytes,
+    .pack = pack,
+    .scratch_bytes = scratch_bytes,
+    .gemm = gemm,
+    .depthwise = depthwise,
+    .pool = pool,
+    .scale = scale,
+    .add = add,
+};
+
+const sk_int8_kernels *sk_int8_choose(void) {
+    const char *wanted = getenv("SISKIN_CPU");
+    if (wanted && strcmp(wanted, "c") == 0) {
+        return &sk_int8_c;
+    }
+    const sk_int8_kernels *fast = sk_int8_avx2 ? sk_int8_avx2() : NULL;
+    return fast ? fast : &sk_int8_c;
+}

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Turns layers, folded float weights and ranges into the bytes of a .skn file. The only place where float arithmetic
+ * decides what the integers of the runtime are (docs/int8.md). */
+#include <math.h>
+#include <string.h>
+
+#include "quant/quant.h"
+#include "rt/check.h"
+
+typedef struct tensor {
+    double scale;
+    int zero;
+    uint64_t bytes;
+    uint32_t offset;
+    int last; /* index of the last layer that reads it */
+} tensor;
+
+typedef struct builder {
+    const sk_skn_recipe *recipe;
+    tensor *tensors; /* [0]: the picture, [i + 1]: layer i's output */
+    sk_skn_layer *records;
+    sk_skn_header header;
+    uint8_t *bytes;
+    size_t size;
+    sk_error *err;
+} builder;
+
+static size_t aligned(size_t bytes) {
+    return (bytes + SK_SKN_ALIGN - 1) / SK_SKN_ALIGN * SK_SKN_ALIGN;
+}
+
+static int has_weights(const sk_layer *l) {
+    return l->op == SK_OP_CONV || l->op == SK_OP_DEPTHWISE || l->op == SK_OP_POINTWISE || l->op == SK_OP_LINEAR;
+}
+
+static int reads_two(const sk_layer *l) {
+    return l->op == SK_OP_SCALE || l->op == SK_OP_ADD;
+}
+
+/* The scale is rounded to float first, since that is what the file tells its reader. */
+static void set_scale(tensor *t, double low, double high) {
+    low = fmin(low, 0);
+    high = fmax(high, 0);
+    if (!(high - low > 1e-6)) {
+        high = low + 1e-6; /* a dead tensor: any range does, but the multipliers have to stay finite */
+    }
+    t->scale = (float)((high - low) / 255);
+    const double zero = floor(-128 - low / t->scale + 0.5);
+    t->zero = (int)fmin(fmax(zero, -128), 127);
+}
+
+static void set_scales(builder *b) {
+    const sk_skn_recipe *r = b->recipe;
+    double low = 0, high = 0;
+    for (int c = 0; c < 3; c++) {
+        low = fmin(low, (0 - (double)r->card->mean[c]) / r->card->std[c]);
+        high = fmax(high, (1 - (double)r->card->mean[c]) / r->card->std[c]);
+    }
+    set_scale(&b->tensors[0], low, high);
+    for (size_t i = 0; i < r->count; i++) {
+        const sk_act act = r->layers[i].act;
+        const double l = act == SK_ACT_RELU || act == SK_ACT_HSIGMOID ? 0 : r->range[i][0];
+        set_scale(&b->tensors[i + 1], l, act == SK_ACT_HSIGMOID ? 1 : r->range[i][1]);
+    }
+}
+
+/* Places every tensor at the lowest offset where it covers none that is still to be read. */
+static void plan_arena(builder *b, int feature_layer) {
+    const sk_skn_recipe *r = b->recipe;
+    const int count = (int)r->count;
+    tensor *t = b->tensors;
+    for (int i = 0; i <= count; i++) {
+        const sk_layer *l = i ? &r->layers[i - 1] : NULL;
+        t[i].last = i - 1;
+        t[i].bytes = l ? (uint64_t)l->out_c * (uint64_t)l->out_h * (uint64_t)l->out_w
+                       : 3 * (uint64_t)r->card->size * (uint64_t)r->card->size;
+    }
+    for (int i = 0; i < count; i++) {
+        t[r->layers[i].input + 1].last = i;
+        if (reads_two(&r->layers[i])) {
+            t[r->layers[i].input2 + 1].last = i;
+        }
+    }
+    t[feature_layer + 1].last = count;
+    uint64_t arena = 0;
+    for (int i = 0; i <= count; i++) {
+        uint64_t at = 0;
+        for (int moved = 1; moved;) {
+            moved = 0;
+            for (int k = 0; k < i; k++) {
+                if (t[k].last >= i - 1 && at < t[k].offset + t[k].bytes && t[k].offset < at + t[i].bytes) {
+                    at = aligned(t[k].offset + t[k].bytes);
+                    moved = 1;
+                }
+            }
+        }
+        t[i].offset = (uint32_t)at;
+        arena = at + t[i].bytes > arena ? at + t[i].bytes : arena;
+    }
+    b->header.arena_bytes = (uint32_t)aligned(arena);
+    b->header.input_offset = t[0].offset;
+}
+
+static uint32_t reserve(builder *b, size_t bytes) {
+    const size_t at = b->size;
+    b->size = aligned(at + bytes);
+    return (uint32_t)at;
+}
+
+/* Everything of the records that does not depend on the weights' values. */
+static void lay_out(builder *b) {
+    const sk_skn_recipe *r = b->recipe;
+    b->size = sizeof b->header;
+    b->header.lut_offset = reserve(b, 3 * 256);
+    b->header.layer_offset = reserve(b, r->count * sizeof *b->records);
+    for (size_t i = 0; i < r->count; i++) {
+        const sk_layer *l = &r->layers[i];
+        sk_skn_layer *o = &b->records[i];
+        memcpy(o->name, l->name, sizeof o->name - 1);
+        o->op = (uint8_t)l->op;
+        o->act = (uint8_t)l->act;
+        o->kernel = (uint8_t)(has_weights(l) && l->kernel > 0 ? l->kernel : 1);
+        o->stride = (uint8_t)(has_weights(l) && l->stride > 0 ? l->stride : 1);
+        o->pad = (uint8_t)(has_weights(l) ? l->pad : 0);
+        o->in_c = l->in_c;
+        o->in_h = l->in_h;
+        o->in_w = l->in_w;
+        o->out_c = l->out_c;
+        o->out_h = l->out_h;
+        o->out_w = l->out_w;
+        o->input = l->input;
+        o->input2 = reads_two(l) ? l->input2 : -1;
+        o->out_scale = (float)b->tensors[i + 1].scale;
+        o->out_zero = b->tensors[i + 1].zero;
+        o->arena_offset = b->tensors[i + 1].offset;
+        o->low = (int8_t)(l->act == SK_ACT_RELU ? o->out_zero : -128);
+        o->high = 127;
+        if (has_weights(l)) {
+            const int depthwise = l->op == SK_OP_DEPTHWISE;
+            const size_t taps = (size_t)o->kernel * o->kernel, channels = (size_t)l->in_c;
+            o->weight_row = (uint32_t)(((depthwise ? channels : taps * channels) + 15) / 16 * 16);
+            o->weight_offset = reserve(b, o->weight_row * (depthwise ? taps : (size_t)l->out_c));
+            o->bias_offset = reserve(b, (size_t)l->out_c * 4);
+            o->mult_offset = reserve(b, (size_t)l->out_c * 4);
+        }
+    }
+}
+
+/* The largest shift at which the factor still fits `most`; the multiplier is round(factor * 2^shift). */
+static int pick_shift(double factor, double most, int limit) {
+    int shift = limit;
+    while (shift > 1 && floor(factor * ldexp(1, shift) + 0.5) > most) {
+        shift--;
+    }
+    return shift;
+}
+
+static int32_t multiplier(double factor, int shift) {
+    const double m = floor(factor * ldexp(1, shift) + 0.5);
+    return (int32_t)fmin(fmax(m, 1), INT32_MAX);
+}
+
+typedef struct channel {
+    const float *weights;
+    size_t count;
+    double bias, scale;
+} channel;
+
+static double channel_scale(const builder *b, const channel *c, double in_scale) {
+    double most = 0;
+    for (size_t k = 0; k < c->count; k++) {
+        most = fmax(most, fabs((double)c->weights[k]));
+    }
+    double scale = b->recipe->algorithm == SK_QUANT_MMSE ? sk_weight_scale_best(c->weights, c->count, 1) : most / 127;
+    /* a channel of tiny weights below a large bias: coarser weights, so that the bias fits its 30 bits */
+    scale = fmax(scale, fabs(c->bias) / (in_scale * (1 << 29)));
+    return fmax(scale, 1e-12);
+}
+
+/* Coarser codes for an output whose range is so small against what its sums could reach that the runtime's integers
+ * would overflow (nearly dead tensors). Later layers read the scale after this. */
+static void ensure_scale(builder *b, size_t index, double least) {
+    tensor *t = &b->tensors[index + 1];
+    sk_skn_layer *o = &b->records[index];
+    if (t->scale >= least) {
+        return;
+    }
+    const double low = (-128 - t->zero) * t->scale;
+    set_scale(t, low, low + 255.01 * least);
+    o->out_scale = (float)t->scale;
+    o->out_zero = t->zero;
+    o->low = (int8_t)(b->recipe->layers[index].act == SK_ACT_RELU ? t->zero : -128);
+}
+
+/* Fills in the multipliers that bring sums of the given factors (real value of one unit, per channel) to the output. */
+static void set_multipliers(builder *b, size_t index, const double *unit, const int32_t *bias, size_t depth,
+                            int32_t *mult) {
+    const sk_layer *l = &b->recipe->layers[index];
+    sk_skn_layer *o = &b->records[index];
+    const int curved = l->act == SK_ACT_HSWISH || l->act == SK_ACT_HSIGMOID;
+    double most = 0, largest = 0;
+    for (int c = 0; c < l->out_c; c++) {
+        most = fmax(most, unit[c]);
+        largest = fmax(largest, unit[c] * (fabs((double)bias[c]) + (double)depth * 128 * 127));
+    }
+    ensure_scale(b, index, (largest + 3) / (1 << 29));
+    double per_unit = 1 / (double)o->out_scale;
+    if (curved) {
+        o->fraction = 12;
+        while (o->fraction > 1 && largest * ldexp(1, o->fraction) >= (1 << 26)) {
+            o->fraction--;
+        }
+        const double factor = per_unit / 6 / ldexp(1, o->fraction);
+        o->shift2 = (uint8_t)pick_shift(factor, INT32_MAX, 62);
+        o->mult2 = multiplier(factor, o->shift2);
+        per_unit = ldexp(1, o->fraction);
+    }
+    o->shift = (uint8_t)pick_shift(most * per_unit, INT32_MAX, 62);
+    for (int c = 0; c < l->out_c; c++) {
+        mult[c] = multiplier(unit[c] * per_unit, o->shift);
+    }
+}
+
+static sk_status quantize_weights(builder *b, size_t index) {
+    const sk_skn_recipe *r = b->recipe;
+    const sk_layer *l = &r->layers[index];
+    const sk_skn_layer *o = &b->records[index];
+    const tensor *in = &b->tensors[l->input + 1];
+    const int depthwise = l->op == SK_OP_DEPTHWISE;
+    const size_t depth = (size_t)o->kernel * o->kernel * (depthwise ? 1 : (size_t)l->in_c);
+    int8_t *weights = (int8_t *)b->bytes + o->weight_offset;
+    int32_t *bias = (int32_t *)(void *)(b->bytes + o->bias_offset);
+    int32_t *mult = (int32_t *)(void *)(b->bytes + o->mult_offset);
+    double *unit = sk_alloc((size_t)l->out_c, sizeof *unit);
+    if (!unit) {
+        return sk_fail_memory(b->err, "the scales");
+    }
+    for (int i = 0; i < l->out_c; i++) {
+        channel c = {r->weight[index] + depth * (size_t)i, depth, r->bias[index][i], 0};
+        c.scale = channel_scale(b, &c, in->scale);
+        int32_t sum = 0;
+        for (size_t k = 0; k < depth; k++) {
+            const double code = fmin(fmax(floor(c.weights[k] / c.scale + 0.5), -127), 127);
+            weights[depthwise ? o->weight_row * k + (size_t)i : o->weight_row * (size_t)i + k] = (int8_t)code;
+            sum += (int32_t)code;
+        }
+        unit[i] = in->scale * c.scale;
+        const double folded = floor(c.bias / unit[i] + 0.5) - (double)in->zero * sum;
+        bias[i] = (int32_t)fmin(fmax(folded, -(1 << 30)), 1 << 30);
+    }
+    set_multipliers(b, index, unit, bias, depth, mult);
+    sk_free(unit);
+    return SK_OK;
+}
+
+static void set_joint(builder *b, size_t index) {
+    const sk_layer *l = &b->recipe->layers[index];
+    sk_skn_layer *o = &b->records[index];
+    const double in = b->tensors[l->input + 1].scale, in2 = reads_two(l) ? b->tensors[l->input2 + 1].scale : 0;
+    ensure_scale(b, index, l->op == SK_OP_POOL ? in * 255 / (1 << 29) : l->op == SK_OP_SCALE ? in * in2 / (1 << 13)
+                                                                      : fmax(in, in2) / (1 << 20));
+    const double out = o->out_scale;
+    if (l->op == SK_OP_POOL) {
+        const double factor = in / out / ((double)l->in_h * l->in_w);
+        o->shift = (uint8_t)pick_shift(factor, INT32_MAX, 62);
+        o->mult2 = multiplier(factor, o->shift);
+    } else if (l->op == SK_OP_SCALE) {
+        const double factor = in * in2 / out;
+        o->shift = (uint8_t)pick_shift(factor, 1 << 14, 30);
+        o->mult2 = multiplier(factor, o->shift);
+    } else {
+        const double first = in / out, second = in2 / out;
+        o->shift = (uint8_t)pick_shift(fmax(first, second), 1 << 21, 30);
+        o->mult2 = multiplier(first, o->shift);
+        o->mult3 = multiplier(second, o->shift);
+    }
+}
+
+static int find_features(const sk_skn_recipe *r) {
+    int found = (int)r->count - 1;
+    for (size_t i = 0; i < r->count; i++) {
+        found = r->layers[i].op == SK_OP_POOL ? (int)i : found;
+    }
+    return found;
+}
+
+static void fill_header(builder *b, int feature_layer) {
+    const sk_skn_recipe *r = b->recipe;
+    const sk_card *card = r->card;
+    sk_skn_header *h = &b->header;
+    memcpy(h->magic, SK_SKN_MAGIC, sizeof h->magic);
+    h->version = SK_SKN_VERSION;
+    h->header_bytes = sizeof *h;
+    h->layer_count = (uint32_t)r->count;
+    h->layer_bytes = sizeof(sk_skn_layer);
+    h->feature_layer = feature_layer;
+    strncpy(h->arch, sk_arch_name(card->arch), sizeof h->arch - 1);
+    memcpy(h->class_names, card->class_names, sizeof h->class_names - 1);
+    memcpy(h->run_id, card->run_id, sizeof h->run_id - 1);
+    h->size = card->size;
+    h->classes = card->classes;
+    h->features = (int32_t)b->tensors[feature_layer + 1].bytes;
+    h->crops = card->crops;
+    memcpy(h->mean, card->mean, sizeof h->mean);
+    memcpy(h->std, card->std, sizeof h->std);
+    h->threshold = card->threshold;
+    h->penalty = card->penalty;
+    h->input_scale = (float)b->tensors[0].scale;
+    h->input_zero = b->tensors[0].zero;
+    h->algorithm = (int32_t)r->algorithm;
+    h->pictures = r->pictures;
+    h->seed = r->seed;
+}
+
+static void fill_lut(builder *b) {
+    const sk_card *card = b->recipe->card;
+    const tensor *t = &b->tensors[0];
+    int8_t *lut = (int8_t *)b->bytes + b->header.lut_offset;
+    for (int c = 0; c < 3; c++) {
+        for (int v = 0; v < 256; v++) {
+            const double real = (v / 255.0 - card->mean[c]) / card->std[c];
+            lut[256 * c + v] = (int8_t)fmin(fmax(floor(real / t->scale + 0.5) + t->zero, -128), 127);
+        }
+    }
+}
+
+static sk_status check_recipe(const sk_skn_recipe *r, sk_error *err) {
+    if (r->count < 1 || r->count > SK_SKN_MAX_LAYERS) {
+        return sk_fail(err, SK_ERR_UNSUPPORTED, "cannot quantise a network of %zu layers", r->count);
+    }
+    for (size_t i = 0; i < r->count; i++) {
+        const sk_layer *l = &r->layers[i];
+        if (l->input < -1 || l->input >= (int)i || (reads_two(l) && (l->input2 < 0 || l->input2 >= (int)i))) {
+            return sk_fail(err, SK_ERR_ARGUMENT, "layer %s reads a layer that is not before it", l->name);
+        }
+        if (!isfinite(r->range[i][0]) || !isfinite(r->range[i][1])) {
+            return sk_fail(err, SK_ERR_DATA, "layer %s has values that are not finite: the model is broken", l->name);
+        }
+        if (has_weights(l) && (!r->weight[i] || !r->bias[i])) {
+            return sk_fail(err, SK_ERR_ARGUMENT, "layer %s has no weights", l->name);
+        }
+    }
+    return SK_OK;
+}
+
+static sk_status build(builder *b) {
+    const sk_skn_recipe *r = b->recipe;
+    const int feature_layer = find_features(r);
+    b->tensors = sk_calloc(r->count + 1, sizeof *b->tensors);
+    b->records = sk_calloc(r->count, sizeof *b->records);
+    if (!b->tensors || !b->records) {
+        return sk_fail_memory(b->err, "the layers");
+    }
+    set_scales(b);
+    plan_arena(b, feature_layer);
+    fill_header(b, feature_layer);
+    lay_out(b);
+    b->bytes = sk_calloc(b->size, 1);
+    if (!b->bytes) {
+        return sk_fail_memory(b->err, "the int8 model");
+    }
+    fill_lut(b);
+    for (size_t i = 0; i < r->count; i++) {
+        if (has_weights(&r->layers[i])) {
+            const sk_status status = quantize_weights(b, i);
+            if (status != SK_OK) {
+                return status;
+            }
+        } else {
+            set_joint(b, i);
+        }
+    }
+    b->header.file_bytes = b->size;
+    memcpy(b->bytes, &b->header, sizeof b->header);
+    memcpy(b->bytes + b->header.layer_offset, b->records, r->count * sizeof *b->records);
+    const uint32_t crc = sk_skn_crc(b->bytes, b->size);
+    memcpy(b->bytes + SK_SKN_CRC_AT, &crc, sizeof crc);
+    const sk_status status = sk_skn_check(b->bytes, b->size, b->err);
+    return status == SK_OK ? SK_OK : sk_error_prefix(b->err, status, "the quantised model would not run");
+}
+
+sk_status sk_skn_build(const sk_skn_recipe *recipe, uint8_t **bytes, size_t *size, sk_error *err) {
+    builder b = {.recipe = recipe, .err = err};
+    sk_status status = check_recipe(recipe, err);
+    if (status == SK_OK) {
+        status = build(&b);
+    }
+    sk_free(b.tensors);
+    sk_free(b.records);
+    if (status != SK_OK) {
+        sk_free(b.bytes);
+        return status;
+    }
+    *bytes = b.bytes;
+    *size = b.size;
+    return SK_OK;
+}

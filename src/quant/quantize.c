@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sk_quantize: draws calibration pictures, watches the float network on them, and has the int8 file built. */
+#include <math.h>
+#include <string.h>
+
+#include "quant/quant.h"
+#include "siskin/classifier.h"
+
+#define BATCH 8
+#define DRAW_STREAM 0x71756e74 /* keeps this draw apart from every other one of the same seed */
+
+sk_status sk_quant_algorithm_parse(const char *text, sk_quant_algorithm *out, sk_error *err) {
+    if (text && strcmp(text, "normal") == 0) {
+        *out = SK_QUANT_NORMAL;
+    } else if (text && strcmp(text, "mmse") == 0) {
+        *out = SK_QUANT_MMSE;
+    } else {
+        return sk_fail(err, SK_ERR_ARGUMENT, "algorithm '%s' is not known: choose normal or mmse", text ? text : "");
+    }
+    return SK_OK;
+}
+
+sk_quant_options sk_quant_defaults(void) {
+    return (sk_quant_options){.algorithm = SK_QUANT_MMSE, .pictures = 100, .seed = 1, .threads = 0};
+}
+
+typedef struct job {
+    sk_model *model;
+    const sk_quant_options *options;
+    const sk_hooks *hooks;
+    size_t layers;
+    size_t *drawn;
+    uint8_t *pictures; /* prepared, options->pictures of them */
+    int count;
+    size_t picture_bytes;
+    sk_range *ranges;
+    int counting; /* second pass: histograms */
+    sk_layer *table;
+    float **weight, **bias;
+    float (*range)[2];
+    size_t weights;
+    sk_error *err;
+} job;
+
+/* The readable pictures of the training part in a seeded order, then as many as asked for, prepared. */
+static sk_status draw(job *j, const sk_dataset *dataset, const sk_cache *cache) {
+    const size_t total = sk_dataset_size(dataset);
+    size_t found = 0;
+    j->drawn = sk_alloc(total ? total : 1, sizeof *j->drawn);
+    if (!j->drawn) {
+        return sk_fail_memory(j->err, "the list of pictures");
+    }
+    for (size_t i = 0; i < total; i++) {
+        sk_image image = {0};
+        if (sk_dataset_sample(dataset, i)->split == SK_SPLIT_TRAIN) {
+            sk_cache_image(cache, i, &image);
+        }
+        if (image.data) {
+            j->drawn[found++] = i;
+        }
+    }
+    if (found == 0) {
+        return sk_fail(j->err, SK_ERR_DATA, "%s has no readable picture in its training part: run siskin split first",
+                       sk_dataset_dir(dataset));
+    }
+    j->count = found < (size_t)j->options->pictures ? (int)found : j->options->pictures;
+    if (j->count < j->options->pictures) {
+        sk_log(j->hooks, SK_LOG_NOTE, "the training part has %d pictures only: all are used", j->count);
+    }
+    sk_rng rng = sk_rng_make(j->options->seed, DRAW_STREAM, 0);
+    for (size_t i = 0; i < (size_t)j->count; i++) {
+        const size_t k = i + sk_rng_below(&rng, (uint32_t)(found - i));
+        const size_t swap = j->drawn[i];
+        j->drawn[i] = j->drawn[k];
+        j->drawn[k] = swap;
+    }
+    const sk_card *card = sk_model_card(j->model);
+    j->picture_bytes = (size_t)card->size * (size_t)card->size * 3;
+    j->pictures = sk_alloc((size_t)j->count, j->picture_bytes);
+    if (!j->pictures) {
+        return sk_fail_memory(j->err, "the calibration pictures");
+    }
+    sk_status status = SK_OK;
+    for (int i = 0; status == SK_OK && i < j->count; i++) {
+        sk_image image;
+        sk_cache_image(cache, j->drawn[i], &image);
+        status = sk_crops_prepare(&image, card->crops == 0 ? SK_CROPS_SQUEEZE : SK_CROPS_ONE, card->size,
+                                  j->pictures + j->picture_bytes * (size_t)i, j->err);
+    }
+    return status;
+}
+
+static void watch(void *user, size_t layer, const float *data, int n, int h, int w, int c) {
+    job *j = user;
+    const size_t count = (size_t)n * (size_t)h * (size_t)w * (size_t)c;
+    if (layer >= j->layers) {
+        return;
+    }
+    if (j->counting) {
+        sk_range_count(&j->ranges[layer], data, count);
+    } else {
+        sk_range_widen(&j->ranges[layer], data, count);
+    }
+}
+
+static sk_status pass(job *j, const char *stage) {
+    float *logits = sk_alloc((size_t)sk_model_card(j->model)->classes * BATCH, sizeof *logits);
+    if (!logits) {
+        return sk_fail_memory(j->err, "the logits");
+    }
+    sk_status status = SK_OK;
+    for (int i = 0; status == SK_OK && i < j->count; i += BATCH) {
+        const int n = j->count - i < BATCH ? j->count - i : BATCH;
+        if (sk_cancelled(j->hooks)) {
+            status = sk_fail(j->err, SK_ERR_CANCELLED, "quantisation was stopped");
+            break;
+        }
+        status = sk_model_forward(j->model, j->pictures + j->picture_bytes * (size_t)i, n, j->options->threads, logits,
+                                  NULL, watch, j, j->err);
+        sk_progress(j->hooks, stage, "images", (uint64_t)(i + n), (uint64_t)j->count);
+    }
+    sk_free(logits);
+    return status;
+}
+
+static sk_status calibrate(job *j) {
+    sk_status status = pass(j, "ranges");
+    for (size_t i = 0; status == SK_OK && i < j->layers; i++) {
+        if (!j->ranges[i].seen) {
+            status = sk_fail(j->err, SK_ERR_MISMATCH, "layer %zu of the model was never run", i);
+        }
+        j->range[i][0] = j->ranges[i].low;
+        j->range[i][1] = j->ranges[i].high;
+    }
+    if (status != SK_OK || j->options->algorithm != SK_QUANT_MMSE) {
+        return status;
+    }
+    for (size_t i = 0; i < j->layers; i++) {
+        j->ranges[i].bins = sk_calloc(SK_RANGE_BINS, sizeof *j->ranges[i].bins);
+        if (!j->ranges[i].bins) {
+            return sk_fail_memory(j->err, "the histograms");
+        }
+    }
+    j->counting = 1;
+    status = pass(j, "histograms");
+    /* the last layer keeps its full range: its largest values are verdicts, not outliers */
+    for (size_t i = 0; status == SK_OK && i + 1 < j->layers; i++) {
+        sk_range_best(&j->ranges[i], &j->range[i][0], &j->range[i][1]);
+    }
+    return status;
+}
+
+static sk_status prepare(job *j) {
+    j->layers = sk_model_layer_count(j->model);
+    const size_t n = j->layers;
+    j->ranges = sk_calloc(n, sizeof *j->ranges);
+    j->table = sk_calloc(n, sizeof *j->table);
+    j->weight = sk_calloc(n, sizeof *j->weight);
+    j->bias = sk_calloc(n, sizeof *j->bias);
+    j->range = sk_calloc(n, sizeof *j->range);
+    if (!j->ranges || !j->table || !j->weight || !j->bias || !j->range) {
+        return sk_fail_memory(j->err, "the layers");
+    }
+    for (size_t i = 0; i < n; i++) {
+        j->table[i] = *sk_model_layer(j->model, i);
+        const size_t count = sk_model_weight_count(j->model, i);
+        if (count == 0) {
+            continue;
+        }
+        j->weights += count;
+        j->weight[i] = sk_alloc(count, sizeof **j->weight);
+        j->bias[i] = sk_alloc((size_t)j->table[i].out_c, sizeof **j->bias);
+        if (!j->weight[i] || !j->bias[i]) {
+            return sk_fail_memory(j->err, "the folded weights");
+        }
+        const sk_status status = sk_model_folded(j->model, i, j->weight[i], j->bias[i], j->err);
+        if (status != SK_OK) {
+            return status;
+        }
+    }
+    return SK_OK;
+}
+
+static void clean(job *j) {
+    for (size_t i = 0; i < j->layers; i++) {
+        if (j->ranges) {
+            sk_free(j->ranges[i].bins);
+        }
+        if (j->weight) {
+            sk_free(j->weight[i]);
+        }
+        if (j->bias) {
+            sk_free(j->bias[i]);
+        }
+    }
+    sk_free(j->ranges);
+    sk_free(j->table);
+    sk_free(j->weight);
+    sk_free(j->bias);
+    sk_free(j->range);
+    sk_free(j->drawn);
+    sk_free(j->pictures);
+}
+
+sk_status sk_quantize(sk_model *model, const sk_dataset *calibration, const sk_cache *cache, const char *path,
+                      const sk_quant_options *options, const sk_hooks *hooks, sk_quant_report *report, sk_error *err) {
+    const double start = sk_now();
+    if (!options || options->pictures < 1 || options->pictures > 100000) {
+        return sk_fail(err, SK_ERR_ARGUMENT, "calibration needs 1 to 100000 pictures");
+    }
+    job j = {.model = model, .options = options, .hooks = hooks, .err = err};
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    sk_status status = draw(&j, calibration, cache);
+    if (status == SK_OK) {
+        status = prepare(&j);
+    }
+    if (status == SK_OK) {
+        status = calibrate(&j);
+    }
+    if (status == SK_OK) {
+        const sk_skn_recipe recipe = {.card = sk_model_card(model), .layers = j.table, .count = j.layers,
+                                      .weight = j.weight, .bias = j.bias, .range = (const float (*)[2])j.range,
+                                      .algorithm = options->algorithm, .pictures = j.count, .seed = options->seed};
+        status = sk_skn_build(&recipe, &bytes, &size, err);
+    }
+    if (status == SK_OK) {
+        status = sk_file_write(path, bytes, size, err);
+    }
+    if (status == SK_OK && report) {
+        *report = (sk_quant_report){.layers = j.layers, .weights = j.weights, .file_bytes = size, .pictures = j.count,
+                                    .seconds = sk_now() - start};
+    }
+    sk_free(bytes);
+    clean(&j);
+    return status;
+}

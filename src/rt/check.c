@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Checks a .skn file whole, once, so that a broken or hostile file is refused with a reason instead of being run. */
+#include "rt/check.h"
+
+#include <math.h>
+#include <string.h>
+
+#define BAD(...) sk_fail(err, SK_ERR_FORMAT, __VA_ARGS__)
+
+uint32_t sk_skn_crc(const uint8_t *bytes, size_t size) {
+    /* four bits at a time: a table of 64 bytes is fast enough for some megabytes and costs the board nothing */
+    static const uint32_t table[16] = {
+        0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
+        0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
+    };
+    uint32_t crc = 0xffffffffu;
+    for (size_t i = 0; i < size; i++) {
+        crc ^= i >= SK_SKN_CRC_AT && i < SK_SKN_CRC_AT + 4 ? 0 : bytes[i];
+        crc = (crc >> 4) ^ table[crc & 15];
+        crc = (crc >> 4) ^ table[crc & 15];
+    }
+    return ~crc;
+}
+
+typedef struct checker {
+    const uint8_t *bytes;
+    size_t size;
+    const sk_skn_header *header;
+    const sk_skn_layer *layers;
+    sk_error *err;
+} checker;
+
+static int section_fits(const checker *c, uint64_t offset, uint64_t bytes) {
+    return offset % SK_SKN_ALIGN == 0 && offset >= sizeof(sk_skn_header) && bytes <= c->size && offset <= c->size - bytes;
+}
+
+static int is_scale(float value) {
+    return isfinite(value) && value > 0 && value < 1e30f;
+}
+
+static int is_code(int32_t value) {
+    return value >= -128 && value <= 127;
+}
+
+static int all_zero(const uint8_t *bytes, size_t size) {
+    for (size_t i = 0; i < size; i++) {
+        if (bytes[i]) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static sk_status check_header(const checker *c) {
+    const sk_skn_header *h = c->header;
+    sk_error *err = c->err;
+    if (!memchr(h->arch, 0, sizeof h->arch) || !memchr(h->class_names, 0, sizeof h->class_names) ||
+        !memchr(h->run_id, 0, sizeof h->run_id)) {
+        return BAD("the .skn card has a text without end");
+    }
+    if (h->colour_order != 0 || h->reserved0 != 0 || !all_zero(h->reserved, sizeof h->reserved)) {
+        return sk_fail(err, SK_ERR_UNSUPPORTED, "the .skn file uses a feature that this build does not know");
+    }
+    if (h->size < 1 || h->size > 1024 || h->classes < 1 || h->classes > 4096 || h->features < 1 ||
+        (h->crops != 0 && h->crops != 1 && h->crops != 3)) {
+        return BAD("the .skn card has an impossible size, number of classes or crop rule");
+    }
+    for (int i = 0; i < 3; i++) {
+        if (!isfinite(h->mean[i]) || !is_scale(h->std[i])) {
+            return BAD("the .skn card has an impossible mean or std");
+        }
+    }
+    if (!isfinite(h->threshold) || !isfinite(h->penalty) || !is_scale(h->input_scale) || !is_code(h->input_zero)) {
+        return BAD("the .skn card has an impossible threshold or input scale");
+    }
+    if (h->layer_bytes != sizeof(sk_skn_layer) || h->layer_count < 1 || h->layer_count > SK_SKN_MAX_LAYERS ||
+        !section_fits(c, h->layer_offset, (uint64_t)h->layer_count * sizeof(sk_skn_layer))) {
+        return BAD("the .skn layer table lies outside of the file");
+    }
+    if (!section_fits(c, h->lut_offset, 3 * 256)) {
+        return BAD("the .skn input table lies outside of the file");
+    }
+    if (h->arena_bytes > SK_SKN_MAX_ARENA || h->input_offset % SK_SKN_ALIGN != 0 ||
+        (uint64_t)h->input_offset + (uint64_t)h->size * (uint64_t)h->size * 3 > h->arena_bytes) {
+        return BAD("the .skn arena is too large or too small for the picture");
+    }
+    return SK_OK;
+}
+
+static uint64_t tensor_bytes(const sk_skn_layer *l) {
+    return (uint64_t)l->out_c * (uint64_t)l->out_h * (uint64_t)l->out_w;
+}
+
+static int has_weights(const sk_skn_layer *l) {
+    return l->op == SK_OP_CONV || l->op == SK_OP_DEPTHWISE || l->op == SK_OP_POINTWISE || l->op == SK_OP_LINEAR;
+}
+
+/* Shape of the tensor of layer `index`, -1: the picture. */
+static void shape_of(const checker *c, int32_t index, int32_t shape[3]) {
+    const sk_skn_layer *l = index < 0 ? NULL : c->layers + index;
+    shape[0] = l ? l->out_c : 3;
+    shape[1] = l ? l->out_h : c->header->size;
+    shape[2] = l ? l->out_w : c->header->size;
+}
+
+static sk_status check_shape(const checker *c, uint32_t index) {
+    const sk_skn_layer *l = c->layers + index;
+    sk_error *err = c->err;
+    const int32_t dims[6] = {l->in_c, l->in_h, l->in_w, l->out_c, l->out_h, l->out_w};
+    for (int i = 0; i < 6; i++) {
+        if (dims[i] < 1 || dims[i] > 4096) {
+            return BAD(".skn layer %u: impossible shape", index);
+        }
+    }
+    if (l->input < -1 || l->input >= (int32_t)index || l->input2 < -1 || l->input2 >= (int32_t)index) {
+        return BAD(".skn layer %u: reads a layer that is not before it", index);
+    }
+    int32_t in[3], in2[3];
+    shape_of(c, l->input, in);
+    shape_of(c, l->input2, in2);
+    int fits = in[0] == l->in_c && in[1] == l->in_h && in[2] == l->in_w;
+    const int same = l->out_c == l->in_c && l->out_h == l->in_h && l->out_w == l->in_w;
+    if (has_weights(l)) {
+        fits = fits && l->kernel >= 1 && l->kernel <= 7 && l->stride >= 1 && l->stride <= 8 && l->pad < l->kernel &&
+               l->in_h + 2 * l->pad >= l->kernel && l->in_w + 2 * l->pad >= l->kernel &&
+               l->out_h == (l->in_h + 2 * l->pad - l->kernel) / l->stride + 1 &&
+               l->out_w == (l->in_w + 2 * l->pad - l->kernel) / l->stride + 1;
+        fits = fits && (l->op != SK_OP_DEPTHWISE || l->in_c == l->out_c);
+        fits = fits && (uint64_t)l->kernel * l->kernel * (uint64_t)l->in_c <= SK_SKN_MAX_K;
+        fits = fits && l->act <= SK_ACT_HSIGMOID && l->input2 == -1;
+    } else if (l->op == SK_OP_POOL) {
+        fits = fits && l->out_c == l->in_c && l->out_h == 1 && l->out_w == 1 && l->in_h * l->in_w <= 1 << 20;
+    } else if (l->op == SK_OP_SCALE) {
+        fits = fits && same && l->input2 >= 0 && in2[0] == l->in_c && in2[1] == 1 && in2[2] == 1;
+    } else if (l->op == SK_OP_ADD) {
+        fits = fits && same && in2[0] == l->in_c && in2[1] == l->in_h && in2[2] == l->in_w;
+    } else {
+        return sk_fail(err, SK_ERR_UNSUPPORTED, ".skn layer %u: operation %d is not known to this build", index, l->op);
+    }
+    if (!fits || (!has_weights(l) && l->act != SK_ACT_NONE)) {
+        return BAD(".skn layer %u: its shape does not fit its inputs", index);
+    }
+    if (!memchr(l->name, 0, sizeof l->name) || !all_zero(l->reserved, sizeof l->reserved) || !is_scale(l->out_scale) ||
+        !is_code(l->out_zero) || l->low > l->high) {
+        return BAD(".skn layer %u: impossible name, scale or zero point", index);
+    }
+    if (l->arena_offset % SK_SKN_ALIGN != 0 || l->arena_offset + tensor_bytes(l) > c->header->arena_bytes) {
+        return BAD(".skn layer %u: its output lies outside of the arena", index);
+    }
+    return SK_OK;
+}
+
+/* Largest |sk_requant| of |value| <= bound. */
+static int64_t requant_bound(int64_t bound, int32_t mult, int shift) {
+    return ((bound * mult) >> shift) + 1;
+}
+
+static sk_status check_sums(const checker *c, uint32_t index) {
+    const sk_skn_layer *l = c->layers + index;
+    sk_error *err = c->err;
+    const int32_t *bias = (const int32_t *)(const void *)(c->bytes + l->bias_offset);
+    const int32_t *mult = (const int32_t *)(const void *)(c->bytes + l->mult_offset);
+    const int depth = l->kernel * l->kernel * (l->op == SK_OP_DEPTHWISE ? 1 : l->in_c);
+    int64_t most = 0;
+    for (int i = 0; i < l->out_c; i++) {
+        if (mult[i] < 1 || bias[i] > 1 << 30 || bias[i] < -(1 << 30)) {
+            return BAD(".skn layer %u: impossible multiplier or bias", index);
+        }
+        const int64_t sum = (bias[i] < 0 ? -(int64_t)bias[i] : bias[i]) + (int64_t)depth * 128 * 127;
+        const int64_t v = requant_bound(sum, mult[i], l->shift);
+        most = v > most ? v : most;
+    }
+    if (l->act != SK_ACT_HSWISH && l->act != SK_ACT_HSIGMOID) {
+        return most < 1 << 30 ? SK_OK : BAD(".skn layer %u: a sum can overflow", index);
+    }
+    if (l->fraction < 1 || l->fraction > 12 || l->shift2 < 1 || l->shift2 > 62 || l->mult2 < 1 || most >= 1 << 27) {
+        return BAD(".skn layer %u: a sum can overflow", index);
+    }
+    /* hard-sigmoid is bounded whatever its sum was */
+    const int64_t curve = l->act == SK_ACT_HSWISH ? 6 * most + ((int64_t)18 << l->fraction) : (int64_t)6 << l->fraction;
+    return requant_bound(curve, l->mult2, l->shift2) < 1 << 30 ? SK_OK : BAD(".skn layer %u: a sum can overflow", index);
+}
+
+static sk_status check_arithmetic(const checker *c, uint32_t index) {
+    const sk_skn_layer *l = c->layers + index;
+    sk_error *err = c->err;
+    if (has_weights(l)) {
+        const uint64_t depth = l->op == SK_OP_DEPTHWISE ? (uint64_t)l->in_c
+                                                        : (uint64_t)l->kernel * l->kernel * (uint64_t)l->in_c;
+        const uint64_t rows = l->op == SK_OP_DEPTHWISE ? (uint64_t)l->kernel * l->kernel : (uint64_t)l->out_c;
+        if (l->weight_row < depth || !section_fits(c, l->weight_offset, rows * l->weight_row) ||
+            !section_fits(c, l->bias_offset, (uint64_t)l->out_c * 4) ||
+            !section_fits(c, l->mult_offset, (uint64_t)l->out_c * 4) || l->shift < 1 || l->shift > 62) {
+            return BAD(".skn layer %u: its weights lie outside of the file", index);
+        }
+        if (memchr(c->bytes + l->weight_offset, 0x80, (size_t)(rows * l->weight_row))) {
+            return BAD(".skn layer %u: a weight is -128", index);
+        }
+        return check_sums(c, index);
+    }
+    int fits = 0;
+    if (l->op == SK_OP_POOL) {
+        fits = l->mult2 >= 1 && l->shift >= 1 && l->shift <= 62 &&
+               requant_bound((int64_t)255 * l->in_h * l->in_w, l->mult2, l->shift) < 1 << 30;
+    } else if (l->op == SK_OP_SCALE) {
+        fits = l->mult2 >= 1 && l->mult2 <= 1 << 14 && l->shift >= 1 && l->shift <= 30;
+    } else {
+        fits = l->mult2 >= 0 && l->mult2 <= 1 << 21 && l->mult3 >= 0 && l->mult3 <= 1 << 21 && l->shift >= 1 &&
+               l->shift <= 30;
+    }
+    return fits ? SK_OK : BAD(".skn layer %u: impossible multiplier or shift", index);
+}
+
+/* No output may lie over a tensor that is still to be read. */
+static sk_status check_plan(const checker *c) {
+    const sk_skn_header *h = c->header;
+    sk_error *err = c->err;
+    const int32_t count = (int32_t)h->layer_count;
+    for (int32_t t = -1; t < count; t++) {
+        int32_t last = t == h->feature_layer ? count : t;
+        for (int32_t i = t + 1; i < count; i++) {
+            const sk_skn_layer *l = c->layers + i;
+            if (l->input == t || (l->input2 == t && (l->op == SK_OP_SCALE || l->op == SK_OP_ADD))) {
+                last = i > last ? i : last;
+            }
+        }
+        const uint64_t a = t < 0 ? h->input_offset : c->layers[t].arena_offset;
+        const uint64_t a_end = a + (t < 0 ? (uint64_t)h->size * (uint64_t)h->size * 3 : tensor_bytes(c->layers + t));
+        for (int32_t i = t + 1; i <= last && i < count; i++) {
+            const uint64_t b = c->layers[i].arena_offset, b_end = b + tensor_bytes(c->layers + i);
+            if (a < b_end && b < a_end) {
+                return BAD(".skn layer %d: its output lies over a tensor that is still needed", (int)i);
+            }
+        }
+    }
+    return SK_OK;
+}
+
+sk_status sk_skn_check(const uint8_t *bytes, size_t size, sk_error *err) {
+    if (!bytes || (uintptr_t)bytes % 16 != 0) {
+        return sk_fail(err, SK_ERR_ARGUMENT, "a .skn file in memory has to be aligned to 16 bytes");
+    }
+    const sk_skn_header *h = (const sk_skn_header *)(const void *)bytes;
+    if (size < sizeof *h || memcmp(h->magic, SK_SKN_MAGIC, sizeof h->magic) != 0) {
+        return BAD("not a .skn model");
+    }
+    if (h->version != SK_SKN_VERSION || h->header_bytes != sizeof *h) {
+        return sk_fail(err, SK_ERR_UNSUPPORTED, ".skn version %u is not known to this build: quantise the model again",
+                       (unsigned)h->version);
+    }
+    if (h->file_bytes != size || size > INT32_MAX) {
+        return BAD("the .skn file is truncated or has bytes too many");
+    }
+    if (sk_skn_crc(bytes, size) != h->crc32) {
+        return BAD("the .skn file is damaged: its checksum does not fit");
+    }
+    checker c = {bytes, size, h, NULL, err};
+    sk_status status = check_header(&c);
+    if (status != SK_OK) {
+        return status;
+    }
+    c.layers = (const sk_skn_layer *)(const void *)(bytes + h->layer_offset);
+    for (uint32_t i = 0; status == SK_OK && i < h->layer_count; i++) {
+        status = check_shape(&c, i);
+        if (status == SK_OK) {
+            status = check_arithmetic(&c, i);
+        }
+    }
+    if (status != SK_OK) {
+        return status;
+    }
+    const sk_skn_layer *final = c.layers + h->layer_count - 1;
+    if (tensor_bytes(final) != (uint64_t)h->classes || h->feature_layer < 0 ||
+        h->feature_layer >= (int32_t)h->layer_count ||
+        tensor_bytes(c.layers + h->feature_layer) != (uint64_t)h->features) {
+        return BAD("the .skn card's classes or features do not fit its layers");
+    }
+    return check_plan(&c);
+}
+
+sk_q_layer sk_skn_kernel_layer(const uint8_t *bytes, const sk_skn_layer *record, int zero_in, int zero_in2) {
+    sk_q_layer l = {0};
+    l.op = (sk_op)record->op;
+    l.act = (sk_act)record->act;
+    l.kernel = record->kernel;
+    l.stride = record->stride;
+    l.pad = record->pad;
+    l.in_c = record->in_c;
+    l.in_h = record->in_h;
+    l.in_w = record->in_w;
+    l.out_c = record->out_c;
+    l.out_h = record->out_h;
+    l.out_w = record->out_w;
+    l.zero_in = zero_in;
+    l.zero_in2 = zero_in2;
+    l.zero_out = record->out_zero;
+    l.low = record->low;
+    l.high = record->high;
+    l.fraction = record->fraction;
+    l.shift = record->shift;
+    l.shift2 = record->shift2;
+    l.mult2 = record->mult2;
+    l.mult3 = record->mult3;
+    if (has_weights(record)) {
+        l.weight = (const int8_t *)bytes + record->weight_offset;
+        l.row = record->weight_row;
+        l.bias = (const int32_t *)(const void *)(bytes + record->bias_offset);
+        l.mult = (const int32_t *)(const void *)(bytes + record->mult_offset);
+    }
+    return l;
+}

@@ -1,0 +1,470 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The int8 path: requantisation against exact arithmetic, every AVX2 kernel against the reference, whole networks against
+ * float, and .skn files that are damaged by accident or on purpose. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "int8_net.h"
+#include "rt/check.h"
+#include "siskin/classifier.h"
+#include "siskin/rt.h"
+
+/* floor(n / d) without shifts, d > 0 */
+static __int128 floor_div(__int128 n, __int128 d) {
+    const __int128 q = n / d;
+    return n % d != 0 && n < 0 ? q - 1 : q;
+}
+
+static void test_requant_exact(void **state) {
+    (void)state;
+    sk_rng rng = sk_rng_make(1, 0, 0);
+    int ties = 0;
+    for (int i = 0; i < 200000; i++) {
+        const int shift = 1 + (int)sk_rng_below(&rng, 62);
+        int32_t value = (int32_t)sk_rng_next(&rng), mult = (int32_t)(sk_rng_next(&rng) & INT32_MAX);
+        if (i % 4 == 0) { /* many exact halves */
+            mult = 1 << sk_rng_below(&rng, 30);
+            value >>= sk_rng_below(&rng, 31);
+        }
+        const __int128 product = (__int128)value * mult, unit = (__int128)1 << shift;
+        const __int128 expected = floor_div(2 * product + unit, 2 * unit);
+        if (expected > INT32_MAX || expected < INT32_MIN) {
+            continue; /* excluded by the check at open */
+        }
+        ties += floor_div(2 * product, unit) * unit == 2 * product && floor_div(product, unit) * unit != product;
+        assert_int_equal(sk_requant(value, mult, shift), (int32_t)expected);
+    }
+    assert_true(ties > 100);
+}
+
+static void test_curves_are_close(void **state) {
+    (void)state;
+    for (int fraction = 4; fraction <= 12; fraction++) {
+        const double one = ldexp(1, fraction);
+        for (int32_t v = -(8 << fraction); v <= 40 << fraction; v += 7) {
+            const double x = v / one, gate = fmin(fmax(x + 3, 0), 6) / 6;
+            assert_true(fabs(sk_hswish6(v, fraction) / one / 6 - x * gate) <= .5001 / one / 6);
+            assert_true(fabs(sk_hsigmoid6(v, fraction) / one / 6 - gate) < 1e-12);
+        }
+    }
+}
+
+static int between(sk_rng *rng, int low, int high) {
+    return low + (int)sk_rng_below(rng, (uint32_t)(high - low + 1));
+}
+
+static int8_t *random_codes(sk_rng *rng, size_t count, int lowest) {
+    int8_t *codes = malloc(count + 1);
+    const int extremes = sk_rng_below(rng, 8) == 0;
+    for (size_t i = 0; i < count; i++) {
+        const int code = between(rng, lowest, 127);
+        codes[i] = (int8_t)(extremes ? (code & 1 ? 127 : lowest) : code);
+    }
+    return codes;
+}
+
+/* Runs one layer with both tables and compares all bytes, including that nothing is written past the end. */
+static void compare(const sk_int8_kernels *fast, sk_q_layer *l, const int8_t *in, const int8_t *in2) {
+    const size_t size = (size_t)(l->out_c * l->out_h * l->out_w);
+    int8_t *out[2];
+    const sk_int8_kernels *tables[2] = {&sk_int8_c, fast};
+    for (int k = 0; k < 2; k++) {
+        const sk_int8_kernels *t = tables[k];
+        void *packed = sk_alloc(t->packed_bytes(l) + 1, 1), *scratch = sk_alloc(t->scratch_bytes(l) + 1, 1);
+        out[k] = malloc(size + 16);
+        memset(out[k], 0x5a, size + 16);
+        t->pack(l, packed);
+        l->packed = packed;
+        if (l->op == SK_OP_DEPTHWISE) {
+            t->depthwise(l, in, out[k], scratch);
+        } else if (l->op == SK_OP_POOL) {
+            t->pool(l, in, out[k]);
+        } else if (l->op == SK_OP_SCALE) {
+            t->scale(l, in, in2, out[k]);
+        } else if (l->op == SK_OP_ADD) {
+            t->add(l, in, in2, out[k]);
+        } else {
+            t->gemm(l, in, out[k], scratch);
+        }
+        sk_free(packed);
+        sk_free(scratch);
+    }
+    assert_memory_equal(out[0], out[1], size + 16);
+    free(out[0]);
+    free(out[1]);
+}
+
+static void random_layer(sk_rng *rng, sk_q_layer *l) {
+    static const sk_op ops[] = {SK_OP_CONV, SK_OP_DEPTHWISE, SK_OP_POINTWISE, SK_OP_POOL, SK_OP_SCALE, SK_OP_ADD, SK_OP_LINEAR};
+    memset(l, 0, sizeof *l);
+    l->op = ops[sk_rng_below(rng, 7)];
+    const int spatial = l->op == SK_OP_CONV || l->op == SK_OP_DEPTHWISE;
+    l->kernel = spatial ? 1 + 2 * between(rng, 0, 3) : 1;
+    l->stride = spatial ? between(rng, 1, 3) : 1;
+    l->pad = spatial ? between(rng, 0, l->kernel - 1) : 0;
+    l->in_c = between(rng, 1, l->op == SK_OP_CONV ? 20 : 70);
+    l->in_h = l->op == SK_OP_LINEAR ? 1 : between(rng, 1, 12);
+    l->in_w = l->op == SK_OP_LINEAR ? 1 : between(rng, 1, 12);
+    while (l->in_h + 2 * l->pad < l->kernel || l->in_w + 2 * l->pad < l->kernel) {
+        l->in_h++;
+        l->in_w++;
+    }
+    const int gemm = l->op == SK_OP_CONV || l->op == SK_OP_POINTWISE || l->op == SK_OP_LINEAR;
+    l->out_c = gemm ? between(rng, 1, 40) : l->in_c;
+    l->out_h = l->op == SK_OP_POOL ? 1 : (l->in_h + 2 * l->pad - l->kernel) / l->stride + 1;
+    l->out_w = l->op == SK_OP_POOL ? 1 : (l->in_w + 2 * l->pad - l->kernel) / l->stride + 1;
+    l->zero_in = between(rng, -128, 127);
+    l->zero_in2 = between(rng, -128, 127);
+    l->zero_out = between(rng, -128, 127);
+    l->low = sk_rng_below(rng, 2) ? -128 : between(rng, -128, 0);
+    l->high = 127;
+    l->act = gemm || l->op == SK_OP_DEPTHWISE ? (sk_act)sk_rng_below(rng, 4) : SK_ACT_NONE;
+    l->fraction = between(rng, 4, 12);
+    l->shift = l->op == SK_OP_SCALE || l->op == SK_OP_ADD ? between(rng, 8, 30) : between(rng, 34, 50);
+    l->shift2 = between(rng, 34, 48);
+    l->mult2 = between(rng, 1, l->op == SK_OP_SCALE ? 1 << 14 : l->op == SK_OP_ADD ? 1 << 21 : INT32_MAX - 1);
+    l->mult3 = between(rng, 0, 1 << 21);
+}
+
+static void test_avx2_equals_c(void **state) {
+    (void)state;
+    const sk_int8_kernels *fast = sk_int8_avx2 ? sk_int8_avx2() : NULL;
+    if (!fast) {
+        print_message("skipped: no AVX2 here\n");
+        skip();
+    }
+    sk_rng rng = sk_rng_make(7, 0, 0);
+    int seen[7] = {0};
+    for (int i = 0; i < 6000; i++) {
+        sk_q_layer l;
+        random_layer(&rng, &l);
+        seen[l.op]++;
+        const size_t depth = (size_t)sk_gemm_depth(&l), taps = (size_t)(l.kernel * l.kernel);
+        l.row = (l.op == SK_OP_DEPTHWISE ? (size_t)l.in_c : depth) + sk_rng_below(&rng, 4);
+        int8_t *weight = random_codes(&rng, l.row * (l.op == SK_OP_DEPTHWISE ? taps : (size_t)l.out_c), -127);
+        int32_t *bias = malloc(sizeof *bias * (size_t)l.out_c), *mult = malloc(sizeof *mult * (size_t)l.out_c);
+        for (int c = 0; c < l.out_c; c++) {
+            bias[c] = between(&rng, -(1 << 20), 1 << 20);
+            mult[c] = between(&rng, 1, INT32_MAX - 1);
+        }
+        l.weight = weight;
+        l.bias = bias;
+        l.mult = mult;
+        const size_t count = (size_t)(l.in_c * l.in_h * l.in_w);
+        int8_t *in = random_codes(&rng, count, -128), *in2 = random_codes(&rng, count, -128);
+        compare(fast, &l, in, in2);
+        free(weight);
+        free(bias);
+        free(mult);
+        free(in);
+        free(in2);
+    }
+    for (int op = 0; op < 7; op++) {
+        assert_true(seen[op] > 500);
+    }
+}
+
+static void open_bytes(const uint8_t *bytes, size_t size, sk_rt **rt) {
+    sk_error err = {0};
+    if (sk_rt_open_memory(bytes, size, rt, &err) != SK_OK) {
+        fail_msg("%s", err.message);
+    }
+}
+
+static void test_net_close_to_float(void **state) {
+    (void)state;
+    for (int algorithm = 0; algorithm < 2; algorithm++) {
+        test_net net;
+        net_make(&net, 48, 16, 3);
+        uint8_t *picture = malloc(48 * 48 * 3), *bytes = NULL;
+        size_t size = 0;
+        sk_error err = {0};
+        for (uint64_t i = 0; i < 80; i++) {
+            net_picture(48, i, picture);
+            net_run(&net, picture);
+        }
+        assert_int_equal(net_build(&net, (sk_quant_algorithm)algorithm, &bytes, &size, &err), SK_OK);
+        sk_rt *rt = NULL;
+        open_bytes(bytes, size, &rt);
+        const sk_rt_info *info = sk_rt_get_info(rt);
+        assert_int_equal(info->features, 64);
+        assert_string_equal(info->class_names, "nobird,bird");
+        for (uint64_t i = 100; i < 120; i++) {
+            int8_t logits[2], features[64];
+            net_picture(48, i, picture);
+            net_run(&net, picture);
+            sk_rt_run(rt, picture, logits, features);
+            double ab = 0, aa = 0, bb = 0;
+            for (int k = 0; k < 64; k++) {
+                const double a = net.out[net.count - 3][k], b = sk_rt_feature_value(rt, features[k]);
+                ab += a * b;
+                aa += a * a;
+                bb += b * b;
+            }
+            assert_true(ab / sqrt(aa * bb) > .995);
+            for (int k = 0; k < 2; k++) {
+                const double real = (logits[k] - info->logit_zero_point) * (double)info->logit_scale;
+                const float *range = net.range[net.count - 1]; /* a code cannot leave what calibration saw */
+                assert_true(fabs(real - net.out[net.count - 1][k]) < .02 * (range[1] - range[0]) + .02);
+            }
+            float p[2];
+            sk_rt_probabilities(rt, logits, p);
+            assert_true(fabsf(p[0] + p[1] - 1) < 1e-5f && (p[1] > p[0]) == (logits[1] > logits[0]));
+        }
+        sk_rt_close(rt);
+        sk_free(bytes);
+        free(picture);
+        net_free(&net);
+    }
+}
+
+static uint8_t *small_model(size_t *size) {
+    test_net net;
+    uint8_t *bytes = NULL, picture[24 * 24 * 3];
+    net_make(&net, 24, 8, 5);
+    net_picture(24, 1, picture);
+    net_run(&net, picture);
+    sk_error err = {0};
+    if (net_build(&net, SK_QUANT_MMSE, &bytes, size, &err) != SK_OK) {
+        fail_msg("%s", err.message);
+    }
+    net_free(&net);
+    return bytes;
+}
+
+static void test_nothing_allocated_after_open(void **state) {
+    (void)state;
+    size_t size = 0;
+    uint8_t *bytes = small_model(&size), picture[24 * 24 * 3];
+    sk_rt *rt = NULL;
+    open_bytes(bytes, size, &rt);
+    const long before = sk_memory_count();
+    int8_t logits[2], again[2];
+    float p[2];
+    for (uint64_t i = 0; i < 10; i++) {
+        net_picture(24, i, picture);
+        sk_rt_run(rt, picture, logits, NULL);
+        sk_rt_probabilities(rt, logits, p);
+    }
+    assert_int_equal(sk_memory_count(), before);
+    setenv("SISKIN_CPU", "c", 1); /* the reference gives the same bytes */
+    sk_rt *plain = NULL;
+    open_bytes(bytes, size, &plain);
+    unsetenv("SISKIN_CPU");
+    for (uint64_t i = 0; i < 200; i++) {
+        net_picture(24, i, picture);
+        sk_rt_run(rt, picture, logits, NULL);
+        sk_rt_run(plain, picture, again, NULL);
+        assert_memory_equal(logits, again, 2);
+    }
+    sk_rt_close(plain);
+    sk_rt_close(rt);
+    sk_free(bytes);
+}
+
+static void test_open_survives_lack_of_memory(void **state) {
+    (void)state;
+    size_t size = 0;
+    uint8_t *bytes = small_model(&size);
+    const long live = sk_memory_live();
+    int failures = 0;
+    for (long n = 0; n < 20; n++) {
+        sk_rt *rt = NULL;
+        sk_error err = {0};
+        sk_memory_fail_at(n, 0);
+        const sk_status status = sk_rt_open_memory(bytes, size, &rt, &err);
+        sk_memory_fail_at(-1, 0);
+        failures += status == SK_ERR_MEMORY;
+        assert_true(status == SK_OK || status == SK_ERR_MEMORY);
+        sk_rt_close(rt);
+        assert_int_equal(sk_memory_live(), live);
+    }
+    assert_true(failures >= 4);
+    sk_free(bytes);
+}
+
+static void refused(const uint8_t *bytes, size_t size) {
+    sk_rt *rt = NULL;
+    sk_error err = {0};
+    assert_int_not_equal(sk_rt_open_memory(bytes, size, &rt, &err), SK_OK);
+    assert_null(rt);
+    assert_true(err.message[0] != 0);
+}
+
+static void test_damage_is_found(void **state) {
+    (void)state;
+    size_t size = 0;
+    uint8_t *bytes = small_model(&size), *copy = sk_alloc(size, 1);
+    sk_rng rng = sk_rng_make(11, 0, 0);
+    for (size_t cut = 0; cut < size; cut += 1 + cut / 50) {
+        memcpy(copy, bytes, cut);
+        refused(copy, cut);
+    }
+    for (int i = 0; i < 3000; i++) {
+        memcpy(copy, bytes, size);
+        copy[sk_rng_below(&rng, (uint32_t)size)] ^= (uint8_t)(1 << sk_rng_below(&rng, 8));
+        refused(copy, size);
+    }
+    sk_free(copy);
+    sk_free(bytes);
+}
+
+/* Mutations under a fresh checksum: refused, or run without leaving its memory (the sanitizers watch). */
+static void test_hostile_files(void **state) {
+    (void)state;
+    size_t size = 0;
+    uint8_t *bytes = small_model(&size), *copy = sk_alloc(size, 1), picture[1024 * 3];
+    memset(picture, 77, sizeof picture);
+    sk_rng rng = sk_rng_make(13, 0, 0);
+    sk_skn_header header;
+    memcpy(&header, bytes, sizeof header);
+    const uint32_t table = header.layer_offset, table_end = table + header.layer_count * header.layer_bytes;
+    static const uint32_t odd[] = {0, 1, 2, 127, 128, 255, 0x7fffffff, 0x80000000, 0xffffffff, 0xffffffc0, 64, 4096};
+    int ran = 0, turned_down = 0;
+    for (int i = 0; i < 10000; i++) {
+        memcpy(copy, bytes, size);
+        for (int k = 0; k < between(&rng, 1, 3); k++) {
+            const uint32_t at = sk_rng_below(&rng, 3) ? (uint32_t)between(&rng, (int)table, (int)table_end - 4)
+                                                      : sk_rng_below(&rng, (uint32_t)size - 4);
+            const uint32_t value = sk_rng_below(&rng, 2) ? odd[sk_rng_below(&rng, 12)] : (uint32_t)sk_rng_next(&rng);
+            if (sk_rng_below(&rng, 2)) {
+                memcpy(copy + at / 4 * 4, &value, 4);
+            } else {
+                copy[at] = (uint8_t)value;
+            }
+        }
+        const uint32_t crc = sk_skn_crc(copy, size);
+        memcpy(copy + SK_SKN_CRC_AT, &crc, 4);
+        sk_rt *rt = NULL;
+        if (sk_rt_open_memory(copy, size, &rt, NULL) != SK_OK) {
+            turned_down++;
+            continue;
+        }
+        const sk_rt_info *info = sk_rt_get_info(rt);
+        if ((size_t)info->size * (size_t)info->size * 3 <= sizeof picture) {
+            int8_t *logits = malloc((size_t)info->classes), *features = malloc((size_t)info->features);
+            sk_rt_run(rt, picture, logits, features);
+            free(logits);
+            free(features);
+            ran++;
+        }
+        sk_rt_close(rt);
+    }
+    assert_true(ran > 500 && turned_down > 500);
+    sk_free(copy);
+    sk_free(bytes);
+}
+
+static void test_decision(void **state) {
+    (void)state;
+    const float p[3] = {.4f, .7f, .85f};
+    assert_int_equal(sk_decide(p, 1, .5f, .8f).bird, 0);
+    assert_int_equal(sk_decide(p, 3, .5f, .8f).bird, 1);
+    assert_int_equal(sk_decide(p, 3, .5f, .8f).deciding, 2);
+    assert_int_equal(sk_decide(p, 3, .5f, .5f).deciding, 1);
+    assert_int_equal(sk_decide(p, 3, .5f, .9f).bird, 0);
+    assert_int_equal(sk_decide(p, 3, .4f, .9f).bird, 1);
+    assert_int_equal(sk_decide(p, 3, .4f, .5f).deciding, 0);
+}
+
+static void test_weight_scale(void **state) {
+    (void)state;
+    float w[64];
+    sk_rng rng = sk_rng_make(17, 0, 0);
+    for (int i = 0; i < 64; i++) {
+        w[i] = (float)sk_rng_normal(&rng);
+    }
+    double error[2] = {0, 0}, most = 0;
+    for (int i = 0; i < 64; i++) {
+        most = fmax(most, fabs((double)w[i]));
+    }
+    const double scales[2] = {most / 127, sk_weight_scale_best(w, 64, 1)};
+    for (int k = 0; k < 2; k++) {
+        for (int i = 0; i < 64; i++) {
+            const double code = fmin(fmax(floor(w[i] / scales[k] + .5), -127), 127);
+            error[k] += pow(w[i] - code * scales[k], 2);
+        }
+    }
+    assert_true(error[1] <= error[0] && scales[1] <= scales[0]);
+}
+
+/* One outlier among very many small values: mmse gives it up, as plain min and max cannot. */
+static void test_range_drops_outlier(void **state) {
+    (void)state;
+    const size_t count = 2000000;
+    float *data = malloc(count * sizeof *data);
+    sk_rng rng = sk_rng_make(19, 0, 0);
+    for (size_t i = 0; i < count; i++) {
+        data[i] = (float)sk_rng_normal(&rng);
+    }
+    data[7] = 60;
+    sk_range range = {0};
+    range.bins = sk_calloc(SK_RANGE_BINS, sizeof *range.bins);
+    sk_range_widen(&range, data, count);
+    sk_range_count(&range, data, count);
+    assert_true(range.high == 60 && range.low < -3 && range.low > -7);
+    float low = 0, high = 0;
+    sk_range_best(&range, &low, &high);
+    assert_true(high < 25 && high > 2 && low < -2);
+    sk_free(range.bins);
+    free(data);
+}
+
+static void test_crops(void **state) {
+    (void)state;
+    sk_crops crops;
+    assert_int_equal(sk_crops_parse("squeeze", &crops, NULL), SK_OK);
+    assert_int_equal(crops, SK_CROPS_SQUEEZE);
+    assert_int_not_equal(sk_crops_parse("2", &crops, NULL), SK_OK);
+    /* a wide frame, already 256 high: left third red, right third blue, else green */
+    sk_image image = {0};
+    assert_int_equal(sk_image_create(768, 256, &image, NULL), SK_OK);
+    for (int i = 0; i < 768 * 256; i++) {
+        for (int c = 0; c < 3; c++) {
+            image.data[3 * i + c] = c == (i % 768 < 256 ? 0 : i % 768 < 512 ? 1 : 2) ? 200 : 0;
+        }
+    }
+    uint8_t *out = malloc(3 * 224 * 224 * 3);
+    assert_int_equal(sk_crops_prepare(&image, SK_CROPS_THREE, 224, out, NULL), SK_OK);
+    static const int channel[3] = {1, 0, 2}; /* centre, left, right */
+    for (int k = 0; k < 3; k++) {
+        for (int i = 0; i < 224 * 224; i++) {
+            if (i % 224 < 2 || i % 224 > 221) {
+                continue; /* the filter may look over the crop's edge, as Pillow's box does */
+            }
+            for (int c = 0; c < 3; c++) {
+                assert_int_equal(out[(k * 224 * 224 + i) * 3 + c], c == channel[k] ? 200 : 0);
+            }
+        }
+    }
+    assert_int_equal(sk_crops_prepare(&image, SK_CROPS_SQUEEZE, 224, out, NULL), SK_OK);
+    assert_int_equal(out[0], 200);
+    assert_int_equal(out[3 * 112 + 1], 200);
+    assert_int_equal(out[3 * 223 + 2], 200);
+    free(out);
+    sk_image_free(&image);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_requant_exact),
+        cmocka_unit_test(test_curves_are_close),
+        cmocka_unit_test(test_avx2_equals_c),
+        cmocka_unit_test(test_net_close_to_float),
+        cmocka_unit_test(test_nothing_allocated_after_open),
+        cmocka_unit_test(test_open_survives_lack_of_memory),
+        cmocka_unit_test(test_damage_is_found),
+        cmocka_unit_test(test_hostile_files),
+        cmocka_unit_test(test_decision),
+        cmocka_unit_test(test_weight_scale),
+        cmocka_unit_test(test_range_drops_outlier),
+        cmocka_unit_test(test_crops),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
