@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* siskin-board: the runtime alone, on raw pictures of the network's size (size x size x 3 RGB bytes). Links libsiskin-rt
- * and libc only; the smallest program that can answer on a board, and what the cross test compares bit for bit. */
+/* siskin-board: the runtime alone, on raw pictures of the network's size (size x size x 3 RGB bytes). Links
+ * libsiskin-rt and libc only; the smallest program that can answer on a board, and what the cross test compares bit for
+ * bit. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

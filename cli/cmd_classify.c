@@ -13,8 +13,10 @@
 #include "siskin/video.h"
 
 static const cli_option options[] = {
-    {0, "crops", CLI_CHOICE, "RULE", NULL, "crops per frame (the model's own rule unless given)", .choices = "1|3|squeeze"},
-    {0, "threshold", CLI_DOUBLE, "P", NULL, "p of the centre crop that says bird (the model's own)", .least = 0, .most = 1},
+    {0, "crops", CLI_CHOICE, "RULE", NULL, "crops per frame (the model's own rule unless given)",
+     .choices = "1|3|squeeze"},
+    {0, "threshold", CLI_DOUBLE, "P", NULL, "p of the centre crop that says bird (the model's own)",
+     .least = 0, .most = 1},
     {0, "penalty", CLI_DOUBLE, "P", NULL, "p that a side crop must reach (the model's own)", .least = 0, .most = 1},
     {0, "every", CLI_DOUBLE, "SECONDS", "1", "time between two judged frames of a clip, 0: every frame", .least = 0,
      .most = 86400},
@@ -43,7 +45,8 @@ static double milliseconds(void) {
 static int bad_input(job *j, const char *path, const sk_error *err) {
     j->bad++;
     /* the library's sentence usually names the file already */
-    cli_note(j->c, strstr(err->message, path) ? "%s%s" : "%s: %s", strstr(err->message, path) ? "" : path, err->message);
+    const int named = strstr(err->message, path) != NULL;
+    cli_note(j->c, "%s%s%s", named ? "" : path, named ? "" : ": ", err->message);
     return err->code == SK_ERR_MEMORY || err->code == SK_ERR_CANCELLED;
 }
 
@@ -63,7 +66,7 @@ static void tell(job *j, const char *path, int64_t frame, double time_s, const s
         }
         printf("],\"ms\":%.3f}\n", ms);
     } else {
-        printf("%s%-6s%s ", v->bird ? cli_color(stdout, "green") : "", decision, v->bird ? cli_color(stdout, "reset") : "");
+        printf("%s%-6s%s ", cli_color(stdout, v->bird ? "green" : "reset"), decision, cli_color(stdout, "reset"));
         for (int i = 0; i < v->crops; i++) {
             printf(" %.3f", (double)v->p[i]);
         }
@@ -102,7 +105,8 @@ static int judge(job *j, const char *path, const sk_image *image, int64_t frame,
 static int picture(job *j, const char *path) {
     sk_error err = {0};
     sk_image image = {0};
-    const int stop = sk_image_read(path, &image, &err) != SK_OK ? bad_input(j, path, &err) : judge(j, path, &image, -1, -1);
+    const sk_status status = sk_image_read(path, &image, &err);
+    const int stop = status != SK_OK ? bad_input(j, path, &err) : judge(j, path, &image, -1, -1);
     sk_image_free(&image);
     return stop;
 }
@@ -259,11 +263,12 @@ done:
 
 const cli_verb verb_classify = {
     "classify", "says bird or no bird for pictures and clips", "MODEL INPUT...", 2, -1, options, run,
-    .description = "MODEL is a run folder, a float model (.safetensors, .pth, .onnx) or an int8 model (.skn). INPUT is a picture, a "
-                   "clip, or a folder that is searched for both. Each picture and each sampled frame of a clip gives one "
-                   "line: the decision, p of bird per crop (centre, left, right), milliseconds from the decoded picture to "
-                   "the verdict, and where it came from; with --json one object per line.\n\n"
+    .description = "MODEL is a run folder, a float model (.safetensors, .pth, .onnx) or an int8 one (.skn). INPUT is a "
+                   "picture, a clip, or a folder that is searched for both. Each picture and each sampled frame of a "
+                   "clip gives one line: the decision, p of bird per crop (centre, left, right), milliseconds from the "
+                   "decoded picture to the verdict, and where it came from; with --json one object per line.\n\n"
                    "With three crops the centre says bird from the threshold on, a side crop only from the penalty on. "
-                   "Inputs that cannot be read are named on stderr, the rest is judged, and the exit code is 1 at the end.",
+                   "Inputs that cannot be read are named on stderr, the rest is judged, and the exit code is 1 at the "
+                   "end.",
     .examples = "siskin classify models/bird-small.skn feeder.jpg\n"
                 "siskin classify models/bird-small.skn --crops 3 --penalty 0.8 --every 0.5 --json clips/\n"};

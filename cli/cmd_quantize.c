@@ -7,7 +7,8 @@
 
 static const cli_option options[] = {
     {'o', "output", CLI_STRING, "FILE", NULL, "int8 model to write (.skn)", .required = 1},
-    {'c', "calibration", CLI_STRING, "DATASET", NULL, "dataset whose training part shows typical pictures", .required = 1},
+    {'c', "calibration", CLI_STRING, "DATASET", NULL, "dataset whose training part shows typical pictures",
+     .required = 1},
     {'n', "pictures", CLI_INT, "N", "100", "calibration pictures drawn", .least = 1, .most = 100000},
     {'a', "algorithm", CLI_CHOICE, "NAME", "mmse", "range of activations: all that was seen, or least squared error",
      .choices = "normal|mmse"},
@@ -63,8 +64,9 @@ static int run(cli *c) {
 
 const cli_verb verb_quantize = {
     "quantize", "makes an int8 model of a float one", "MODEL", 1, 1, options, run,
-    .description = "Folds batch norm, quantises weights per output channel and activations per tensor, and writes a .skn file that "
-                   "siskin and the board runtime run with integers alone. Pictures are drawn from the training part of the "
-                   "dataset; the range of every tensor is what they showed (normal) or the one of least squared error (mmse).",
+    .description = "Folds batch norm, quantises weights per output channel and activations per tensor, writes a .skn "
+                   "file that siskin and the board runtime run with integers alone. Pictures are drawn from the "
+                   "training part of the dataset; the range of every tensor is what they showed (normal) or the one of "
+                   "least squared error (mmse).",
     .examples = "siskin quantize run --calibration birds -o bird.skn\n"
                 "siskin quantize run -c birds -n 50 --algorithm normal -o bird-normal.skn\n"};

@@ -19,7 +19,8 @@ typedef struct test_net {
     size_t count;
 } test_net;
 
-static inline int net_add(test_net *net, sk_op op, sk_act act, int input, int input2, int out_c, int kernel, int stride) {
+static inline int net_add(test_net *net, sk_op op, sk_act act, int input, int input2, int out_c, int kernel,
+                          int stride) {
     sk_layer *l = &net->layers[net->count];
     const sk_layer *in = input < 0 ? NULL : &net->layers[input];
     memset(l, 0, sizeof *l);
@@ -169,7 +170,8 @@ static inline void net_picture(int size, uint64_t seed, uint8_t *out) {
         for (int x = 0; x < size; x++) {
             for (int c = 0; c < 3; c++) {
                 const double *w = wave[c];
-                const double v = 128 + 60 * sin(12 * w[0] * x / size + 6 * w[1]) + 60 * cos(12 * w[2] * y / size + 6 * w[3]);
+                const double across = sin(12 * w[0] * x / size + 6 * w[1]), down = cos(12 * w[2] * y / size + 6 * w[3]);
+                const double v = 128 + 60 * across + 60 * down;
                 *out++ = (uint8_t)(v + 8 * sk_rng_uniform(&rng) - 4);
             }
         }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The int8 path: requantisation against exact arithmetic, every AVX2 kernel against the reference, whole networks against
- * float, and .skn files that are damaged by accident or on purpose. */
+/* The int8 path: requantisation against exact arithmetic, every AVX2 kernel against the reference, whole networks
+ * against float, and .skn files that are damaged by accident or on purpose. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -101,7 +101,8 @@ static void compare(const sk_int8_kernels *fast, sk_q_layer *l, const int8_t *in
 }
 
 static void random_layer(sk_rng *rng, sk_q_layer *l) {
-    static const sk_op ops[] = {SK_OP_CONV, SK_OP_DEPTHWISE, SK_OP_POINTWISE, SK_OP_POOL, SK_OP_SCALE, SK_OP_ADD, SK_OP_LINEAR};
+    static const sk_op ops[] = {SK_OP_CONV,  SK_OP_DEPTHWISE, SK_OP_POINTWISE, SK_OP_POOL,
+                                SK_OP_SCALE, SK_OP_ADD,       SK_OP_LINEAR};
     memset(l, 0, sizeof *l);
     l->op = ops[sk_rng_below(rng, 7)];
     const int spatial = l->op == SK_OP_CONV || l->op == SK_OP_DEPTHWISE;

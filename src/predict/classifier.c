@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any model file behind one face: float models run through the network, .skn files through the board runtime, one handle
- * per thread over one map of the file. */
+/* Any model file behind one face: float models run through the network, .skn files through the board runtime, one
+ * handle per thread over one map of the file. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The one preprocessing of verdicts: full-height squares of a wide frame (or the whole frame squeezed), at the network's
- * size. Everything that judges pictures goes through here, so that evaluation, calibration and the board see the same
- * bytes. */
+/* The one preprocessing of verdicts: full-height squares of a wide frame (or the whole frame squeezed), at the
+ * network's size. Everything that judges pictures goes through here, so that evaluation, calibration and the board see
+ * the same bytes. */
 #include <string.h>
 
 #include "base/base.h"
@@ -26,8 +26,8 @@ int sk_crops_count(sk_crops crops) {
     return crops == SK_CROPS_THREE ? 3 : 1;
 }
 
-/* Square number `index` (0 centre, 1 left or top, 2 right or bottom); whole pixels, so that no crop is blurred by half a
- * pixel against the others. */
+/* Square number `index` (0 centre, 1 left or top, 2 right or bottom); whole pixels, so that no crop is blurred by half
+ * a pixel against the others. */
 static sk_box square(const sk_image *image, int index) {
     const int w = image->width, h = image->height, side = w < h ? w : h;
     const int free_x = w - side, free_y = h - side;
@@ -51,7 +51,8 @@ sk_status sk_crops_prepare(const sk_image *image, sk_crops crops, int size, uint
     const size_t bytes = (size_t)size * (size_t)size * 3;
     for (int i = 0; status == SK_OK && i < sk_crops_count(crops); i++) {
         const sk_box box = square(base, i);
-        status = sk_image_resize(base, crops == SK_CROPS_SQUEEZE ? NULL : &box, size, size, out + bytes * (size_t)i, err);
+        status = sk_image_resize(base, crops == SK_CROPS_SQUEEZE ? NULL : &box, size, size, out + bytes * (size_t)i,
+                                 err);
     }
     sk_image_free(&small);
     return status;

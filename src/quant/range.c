@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which range of real values the 256 codes of a tensor should cover: all that was seen, or the one of least squared error. */
+/* Which range of real values the 256 codes of a tensor should cover: all that was seen, or the one of least squared
+ * error. */
 #include <math.h>
 
 #include "quant/quant.h"
@@ -63,7 +64,8 @@ void sk_range_best(const sk_range *range, float *low, float *high) {
         for (int side = 0; side < 2; side++) {
             for (int i = 1; i <= STEPS; i++) {
                 const double part = (double)i / STEPS;
-                const double l = side == 1 ? range->low * part : best_low, h = side == 0 ? range->high * part : best_high;
+                const double l = side == 1 ? range->low * part : best_low;
+                const double h = side == 0 ? range->high * part : best_high;
                 const double error = h > l ? range_error(range, l, h) : INFINITY;
                 if (error < best) {
                     best = error;

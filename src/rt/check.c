@@ -31,7 +31,8 @@ typedef struct checker {
 } checker;
 
 static int section_fits(const checker *c, uint64_t offset, uint64_t bytes) {
-    return offset % SK_SKN_ALIGN == 0 && offset >= sizeof(sk_skn_header) && bytes <= c->size && offset <= c->size - bytes;
+    return offset % SK_SKN_ALIGN == 0 && offset >= sizeof(sk_skn_header) && bytes <= c->size &&
+           offset <= c->size - bytes;
 }
 
 static int is_scale(float value) {
@@ -178,7 +179,8 @@ static sk_status check_sums(const checker *c, uint32_t index) {
     }
     /* hard-sigmoid is bounded whatever its sum was */
     const int64_t curve = l->act == SK_ACT_HSWISH ? 6 * most + ((int64_t)18 << l->fraction) : (int64_t)6 << l->fraction;
-    return requant_bound(curve, l->mult2, l->shift2) < 1 << 30 ? SK_OK : BAD(".skn layer %u: a sum can overflow", index);
+    const int fits = requant_bound(curve, l->mult2, l->shift2) < 1 << 30;
+    return fits ? SK_OK : BAD(".skn layer %u: a sum can overflow", index);
 }
 
 static sk_status check_arithmetic(const checker *c, uint32_t index) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The int8 executor: everything is planned in the file and proven at open, so running is a walk over the layer table. */
+/* The int8 executor: everything is planned in the file and proven at open, so running is a walk over the layer
+ * table. */
 #include "siskin/rt.h"
 
 #include <math.h>

@@ -15,7 +15,7 @@ allowed() {
     formats) rooms='base image net formats' public='status hooks image model quant' ;;
     data) rooms='base image data formats' public='status hooks image video dataset' ;;
     train) rooms='base image kernels net formats data train report' public='status hooks image dataset model train report' ;;
-    quant) rooms='base kernels net formats quant rt data' public='status hooks image dataset model quant rt' ;;
+    quant) rooms='base kernels net formats quant rt data' public='status hooks image dataset model quant rt classifier' ;;
     rt) rooms='base kernels/int8 rt' public='status hooks rt classifier' ;;
     predict) rooms='base image net formats rt predict kernels/int8' public='status hooks image video model rt classifier' ;;
     eval) rooms='base image data net predict eval formats' public='status hooks image dataset model classifier eval' ;;
@@ -31,7 +31,7 @@ for file in $(find src -name '*.[ch]'); do
     allowed "$room"
     [ -n "$rooms" ] || { echo "$file: unknown room $room; add it to tests/house/arrow.sh"; bad=1; continue; }
     # int8 kernels serve the board: they rest on base alone, as rt does.
-    case $file in src/kernels/int8/*) rooms='base kernels/int8 rt' public='status rt' ;; esac
+    case $file in src/kernels/int8/*) rooms='base kernels/int8 rt' public='status model rt' ;; esac
     for include in $(sed -n 's/^ *# *include *"\([^"]*\)".*/\1/p' "$file"); do
         case $include in
         siskin/*)

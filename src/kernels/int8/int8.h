@@ -20,8 +20,8 @@ typedef struct sk_q_layer {
     int fraction;                    /* bits after the point of the value before hard-swish or hard-sigmoid */
     int shift, shift2;
     int32_t mult2, mult3;
-    /* CONV, POINTWISE, LINEAR: [out_c] rows of `row` bytes in (kernel y, kernel x, in_c) order; DEPTHWISE: [k*k] rows of
-     * channels. Bytes past the row's end are zero. Never -128. */
+    /* CONV, POINTWISE, LINEAR: [out_c] rows of `row` bytes in (kernel y, kernel x, in_c) order; DEPTHWISE: [k*k] rows
+     * of channels. Never -128. */
     const int8_t *weight;
     size_t row;
     const int32_t *bias; /* [out_c], input zero point folded in */
@@ -83,7 +83,8 @@ static inline int8_t sk_finish(const sk_q_layer *layer, int32_t sum, int channel
     return sk_clamp8(v + layer->zero_out, layer->low, layer->high);
 }
 
-/* Writes the taps of output pixel (oy, ox): pointers to in_c channels, `outside` where the kernel leaves the picture. */
+/* Writes the taps of output pixel (oy, ox): pointers to in_c channels, `outside` where the kernel leaves the
+ * picture. */
 static inline void sk_taps(const sk_q_layer *layer, const int8_t *in, const int8_t *outside, int oy, int ox,
                            const int8_t **taps) {
     for (int ky = 0; ky < layer->kernel; ky++) {

@@ -17,7 +17,8 @@ static int is_gemm(const sk_q_layer *layer) {
     return layer->op == SK_OP_CONV || layer->op == SK_OP_POINTWISE || layer->op == SK_OP_LINEAR;
 }
 
-/* Packed: per block of 8 output channels, first bias[8] and mult[8], then for each pair of terms 8 channels x 2 int16. */
+/* Packed: per block of 8 output channels, first bias[8] and mult[8], then for each pair of terms 8 channels x 2
+ * int16. */
 static size_t block_bytes(const sk_q_layer *layer) {
     return 2 * BLOCK * sizeof(int32_t) + (size_t)round_up(sk_gemm_depth(layer), 2) * BLOCK * sizeof(int16_t);
 }
@@ -108,8 +109,8 @@ static void finish8(const sk_q_layer *layer, __m256i sum, __m256i mult, int8_t *
     store8(layer, v, out, count);
 }
 
-/* One register tile: `pixels` patches of int16 `stride` apart, `blocks` (1 or 2) blocks of output channels. Inlined with
- * constants, so that the accumulators stay in registers. */
+/* One register tile: `pixels` patches of int16 `stride` apart, `blocks` (1 or 2) blocks of output channels. Inlined
+ * with constants, so that the accumulators stay in registers. */
 __attribute__((always_inline)) static inline void tile(const sk_q_layer *layer, const int16_t *x, size_t stride,
                                                        int pixels, int blocks, const char *packed, int channel,
                                                        int8_t *out) {
@@ -157,10 +158,12 @@ static void tiles(const sk_q_layer *layer, const int16_t *x, size_t stride, int 
             tile(layer, x, stride, TILE, 2, at, c, out + c);
         } else {
             for (int p = 0; p < pixels; p++) {
+                const int16_t *one = x + stride * (size_t)p;
+                int8_t *to = out + (size_t)p * (size_t)layer->out_c + c;
                 if (blocks == 2) {
-                    tile(layer, x + stride * (size_t)p, stride, 1, 2, at, c, out + (size_t)p * (size_t)layer->out_c + c);
+                    tile(layer, one, stride, 1, 2, at, c, to);
                 } else {
-                    tile(layer, x + stride * (size_t)p, stride, 1, 1, at, c, out + (size_t)p * (size_t)layer->out_c + c);
+                    tile(layer, one, stride, 1, 1, at, c, to);
                 }
             }
         }
