@@ -65,8 +65,10 @@ static sk_image make_scene(int width, int height)
     sk_image image = make_picture(width, height);
     sk_rng rng = sk_rng_make(8, 8, 8);
     for (int i = 0; i < 60; i++) {
-        const int w = 8 + (int)sk_rng_below(&rng, (uint32_t)width / 3), h = 8 + (int)sk_rng_below(&rng, (uint32_t)height / 3);
-        const int x0 = (int)sk_rng_below(&rng, (uint32_t)(width - w)), y0 = (int)sk_rng_below(&rng, (uint32_t)(height - h));
+        const int w = 8 + (int)sk_rng_below(&rng, (uint32_t)width / 3);
+        const int h = 8 + (int)sk_rng_below(&rng, (uint32_t)height / 3);
+        const int x0 = (int)sk_rng_below(&rng, (uint32_t)(width - w));
+        const int y0 = (int)sk_rng_below(&rng, (uint32_t)(height - h));
         const uint8_t color[3] = {(uint8_t)sk_rng_next(&rng), (uint8_t)sk_rng_next(&rng), (uint8_t)sk_rng_next(&rng)};
         for (int y = y0; y < y0 + h; y++)
             for (int x = x0; x < x0 + w; x++)
@@ -134,8 +136,8 @@ static void peer_resize(char **field, int is_eval)
         fail_msg("%s: %s", field[1], err.message);
     assert_int_equal(out[size], 0xA5);
     char what[200];
-    snprintf(what, sizeof what, "%s %s %s %s %s to %dx%d", field[0], field[1], field[2], field[3], is_eval ? "" : field[4],
-             width, height);
+    snprintf(what, sizeof what, "%s %s %s %s %s to %dx%d", field[0], field[1], field[2], field[3],
+             is_eval ? "" : field[4], width, height);
     compare(what, out, field[is_eval ? 3 : 8], size, 1, size > 3000 ? 0.1 : 1); /* rounding of a weight, no more */
     free(out);
     sk_image_free(&image);
@@ -192,7 +194,8 @@ static void test_pillow_eval(void **state)
 static void test_resize_flat(void **state)
 {
     (void)state;
-    static const int sides[][4] = {{1, 1, 9, 7}, {300, 200, 7, 5}, {17, 900, 224, 224}, {5, 5, 640, 480}, {3000, 2, 3, 50}};
+    static const int sides[][4] = {{1, 1, 9, 7}, {300, 200, 7, 5}, {17, 900, 224, 224}, {5, 5, 640, 480},
+                                   {3000, 2, 3, 50}};
     for (size_t i = 0; i < sizeof sides / sizeof *sides; i++) {
         for (int value = 0; value < 256; value += 51) {
             sk_image image;
@@ -343,6 +346,13 @@ static void test_round_trip(void **state)
     sk_image_free(&back);
     assert_int_equal(sk_image_write(gif, &image, 90, NULL), SK_ERR_ARGUMENT);
     assert_int_equal(sk_image_write(jpg, &image, 0, NULL), SK_ERR_ARGUMENT);
+    char *full = in_work("full.png"), *part = in_work("full.png.part");
+    sk_file_fail_at(0);
+    assert_int_equal(sk_image_write(full, &image, 0, NULL), SK_ERR_IO);
+    sk_file_fail_at(-1);
+    assert_false(sk_path_exists(full) || sk_path_exists(part));
+    sk_free(full);
+    sk_free(part);
     assert_int_equal(sk_image_write("/nowhere/at/all.png", &image, 0, NULL), SK_ERR_IO);
     sk_image_free(&image);
     sk_free(png);
@@ -598,8 +608,8 @@ static void test_photographs(void **state)
 static int set_up(void **state)
 {
     (void)state;
-    snprintf(work, sizeof work, "/tmp/siskin-image-XXXXXX");
-    if (!mkdtemp(work))
+    snprintf(work, sizeof work, "/tmp/siskin-image-%d", (int)getpid());
+    if (sk_make_dirs(work, NULL) != SK_OK)
         return -1;
     static const char *const pythons[] = {"/usr/bin/python3", "python3"};
     for (int i = 0; i < 2 && !have_peer; i++) {

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
+#include <libavutil/display.h>
 
 #include "base/base.h"
 #include "siskin/video.h"
@@ -148,7 +149,7 @@ static void foreign_packets(foreign *f, const AVFrame *frame)
     }
 }
 
-static int write_foreign(const char *path, const char *encoder, const char *container)
+static int write_foreign(const char *path, const char *encoder, const char *container, int clockwise)
 {
     const AVCodec *codec = avcodec_find_encoder_by_name(encoder);
     if (!codec)
@@ -170,6 +171,11 @@ static int write_foreign(const char *path, const char *encoder, const char *cont
     AVStream *stream = avformat_new_stream(f.format, NULL);
     avcodec_parameters_from_context(stream->codecpar, f.encoder);
     stream->time_base = f.encoder->time_base;
+    if (clockwise) {
+        uint8_t *matrix = av_stream_new_side_data(stream, AV_PKT_DATA_DISPLAYMATRIX, 9 * sizeof(int32_t));
+        assert_non_null(matrix);
+        av_display_rotation_set((int32_t *)(void *)matrix, clockwise);
+    }
     stream->avg_frame_rate = f.encoder->framerate;
     assert_true(avio_open(&f.format->pb, path, AVIO_FLAG_WRITE) >= 0);
     assert_true(avformat_write_header(f.format, NULL) >= 0);
@@ -208,7 +214,7 @@ static void test_presentation_order(void **state)
         char *path = sk_path_join(work, kinds[i][0]);
         int64_t count = 0;
         sk_error err = {0};
-        if (!write_foreign(path, kinds[i][1], kinds[i][2])) {
+        if (!write_foreign(path, kinds[i][1], kinds[i][2], 0)) {
             print_message("left out: this FFmpeg has no encoder %s\n", kinds[i][1]);
         } else {
             if (decode(path, &count, &err) != SK_OK)
@@ -216,6 +222,36 @@ static void test_presentation_order(void **state)
             if (count != FRAMES)
                 fail_msg("%s: %d frames of %d", kinds[i][0], (int)count, (int)FRAMES);
         }
+        sk_free(path);
+    }
+}
+
+/* The lowest bit is the leftmost bar: after turning it must be on the top, right or bottom. */
+static void test_rotation(void **state)
+{
+    (void)state;
+    for (int clockwise = 90; clockwise < 360; clockwise += 90) {
+        char *path = sk_path_join(work, "turned.mp4");
+        sk_video *video = NULL;
+        sk_video_info info;
+        sk_image frame = {0};
+        int64_t index = -1;
+        assert_true(write_foreign(path, "mpeg4", "mp4", clockwise));
+        assert_int_equal(sk_video_open(path, &video, &info, NULL), SK_OK);
+        while (index < 1)
+            assert_int_equal(sk_video_next(video, &frame, &index, NULL, NULL), SK_OK);
+        assert_int_equal(info.width, clockwise == 180 ? WIDTH : HEIGHT);
+        assert_int_equal(frame.width, info.width);
+        assert_int_equal(frame.height, info.height);
+        const int x = clockwise == 180 ? WIDTH - 8 : HEIGHT / 2;
+        const int y = clockwise == 90 ? 8 : clockwise == 270 ? WIDTH - 8 : HEIGHT / 2;
+        int bright = 0;
+        for (int i = 0; i < frame.width * frame.height; i++)
+            bright += frame.data[i * 3] > 128;
+        assert_true(frame.data[(y * frame.width + x) * 3] > 128);
+        assert_true(bright > frame.width * frame.height / 12 && bright < frame.width * frame.height / 8);
+        sk_image_free(&frame);
+        sk_video_close(video);
         sk_free(path);
     }
 }
@@ -304,7 +340,8 @@ static void test_not_a_clip(void **state)
     (void)state;
     sk_video *video = NULL;
     char *path = sk_path_join(work, "not.mp4"), *still = sk_path_join(work, "still.jpg");
-    static const char *const texts[] = {"", "hello", "#EXTM3U\n#EXTINF:1,\nother.ts\n", "ffconcat version 1.0\nfile a.mp4\n"};
+    static const char *const texts[] = {"", "hello",
+                                        "#EXTM3U\n#EXTINF:1,\nother.ts\n", "ffconcat version 1.0\nfile a.mp4\n"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         write_part(path, (const uint8_t *)texts[i], strlen(texts[i]));
         assert_int_equal(sk_video_open(path, &video, NULL, NULL), SK_ERR_FORMAT);
@@ -340,9 +377,14 @@ static void test_writer_errors(void **state)
     assert_int_equal(sk_image_create(30, 32, &wrong, NULL), SK_OK);
     assert_int_equal(sk_video_writer_add(writer, &wrong, NULL), SK_ERR_ARGUMENT);
     assert_false(sk_path_exists(path)); /* only a finished clip gets its name */
-    sk_video_writer_close(writer, NULL);
-    assert_false(sk_path_exists(part));
+    assert_int_equal(sk_video_writer_close(writer, NULL), SK_ERR_ARGUMENT);
+    assert_false(sk_path_exists(path) || sk_path_exists(part));
     sk_image_free(&wrong);
+    sk_file_fail_at(0); /* the disk is full when the clip is finished */
+    assert_int_equal(write_clip(path, 3, NULL), SK_ERR_IO);
+    sk_file_fail_at(-1);
+    assert_false(sk_path_exists(path));
+    assert_false(sk_path_exists(part));
     sk_free(path);
     sk_free(part);
 }
@@ -429,8 +471,8 @@ static void test_labelled_clips(void **state)
 static int set_up(void **state)
 {
     (void)state;
-    snprintf(work, sizeof work, "/tmp/siskin-video-XXXXXX");
-    if (!mkdtemp(work))
+    snprintf(work, sizeof work, "/tmp/siskin-video-%d", (int)getpid());
+    if (sk_make_dirs(work, NULL) != SK_OK)
         return -1;
     snprintf(clip, sizeof clip, "%s/clip.mp4", work);
     return write_clip(clip, FRAMES, NULL) == SK_OK ? 0 : -1;
@@ -447,7 +489,10 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_presentation_order),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_same_bytes),
+        cmocka_unit_test(test_presentation_order),
+        cmocka_unit_test(test_rotation),
         cmocka_unit_test(test_truncated),
         cmocka_unit_test(test_not_a_clip),    cmocka_unit_test(test_writer_errors), cmocka_unit_test(test_memory),
         cmocka_unit_test(test_labelled_clips),

@@ -18,7 +18,8 @@ enum { WIDTH = 320, HEIGHT = 240, MARGIN = 16, SCENE_WIDTH = WIDTH + 2 * MARGIN,
 
 typedef enum kind { EMPTY, BIRD, OTHER } kind;
 
-/* What happens in a clip. No place twice: two cameras that see the same wall look like a leak between splits. `height` is the animal's, in pixels; `floor` the rail's upper edge; rail NULL: none. */
+/* What happens in a clip. No place twice: two cameras that see the same wall look like a leak between splits.
+ * `height` is the animal's, in pixels; `floor` the rail's upper edge; rail NULL: none. */
 typedef struct plot {
     const char *place, *rail, *animal;
     kind kind;

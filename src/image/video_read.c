@@ -3,15 +3,18 @@
  * which is what labels refer to; one decoding thread and exact colour conversion make the bytes repeatable. */
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
+#include <libavutil/display.h>
 #include <libavutil/pixdesc.h>
 #include <libswscale/swscale.h>
+#include <math.h>
 #include <string.h>
 
-#include "base/base.h"
+#include "image/codec.h"
 #include "siskin/video.h"
 
 /* Containers of cameras. Play lists and stills stay out: they would open other files. */
-#define CONTAINERS "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,h264,hevc,m4v,mpeg,mpegts,mpegvideo,flv,asf,ogg,mjpeg,nut,ivf,dv"
+#define CONTAINERS                                                                                                     \
+    "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,h264,hevc,m4v,mpeg,mpegts,mpegvideo,flv,asf,ogg,mjpeg,nut,ivf,dv"
 
 struct sk_video {
     AVFormatContext *format;
@@ -20,7 +23,7 @@ struct sk_video {
     AVFrame *frame, *rgb;
     struct SwsContext *scaler;
     char *path;
-    int stream;
+    int stream, orientation; /* as in EXIF */
     int64_t packets, index; /* read and decoded so far */
     int64_t first_stamp;
     int draining, ended, exact_count;
@@ -82,6 +85,23 @@ static sk_status open_decoder(sk_video *video, const char *path, sk_error *err)
     return code < 0 ? video_fail(code, path, "its decoder does not start", err) : SK_OK;
 }
 
+/* A telephone held upright records lying frames and a note how to turn them. */
+static int stream_orientation(const AVStream *stream)
+{
+    const uint8_t *matrix = av_stream_get_side_data(stream, AV_PKT_DATA_DISPLAYMATRIX, NULL);
+    if (!matrix)
+        return 1;
+    const double clockwise = -av_display_rotation_get((const int32_t *)(const void *)matrix);
+    if (isnan(clockwise))
+        return 1;
+    switch (((int)lround(clockwise / 90) % 4 + 4) % 4) {
+    case 1: return 6;
+    case 2: return 3;
+    case 3: return 8;
+    default: return 1;
+    }
+}
+
 static void fill_info(sk_video *video, sk_video_info *info)
 {
     const AVStream *stream = video->format->streams[video->stream];
@@ -91,8 +111,11 @@ static void fill_info(sk_video *video, sk_video_info *info)
     video->frame_rate = rate.num > 0 && rate.den > 0 ? av_q2d(rate) : 0;
     /* MP4 and MOV list every frame, so that a missing one is a cut off file; others only guess. */
     video->exact_count = strstr(video->format->iformat->name, "mp4") != NULL;
+    video->orientation = stream_orientation(stream);
+    const int lying = video->orientation >= 5;
+    const int width = stream->codecpar->width, height = stream->codecpar->height;
     if (info)
-        *info = (sk_video_info){stream->codecpar->width, stream->codecpar->height, video->frame_rate,
+        *info = (sk_video_info){lying ? height : width, lying ? width : height, video->frame_rate,
                                 stream->nb_frames > 0 ? stream->nb_frames : 0};
 }
 
@@ -202,7 +225,7 @@ static sk_status convert_frame(sk_video *video, sk_image *image, sk_error *err)
     const size_t row = (size_t)image->width * 3;
     for (int y = 0; y < image->height; y++)
         memcpy(image->data + (size_t)y * row, rgb->data[0] + (ptrdiff_t)y * rgb->linesize[0], row);
-    return SK_OK;
+    return sk_image_orient(image, video->orientation, err);
 }
 
 /* Counted from the first frame: containers disagree on what their own zero is. */
@@ -219,7 +242,8 @@ static double frame_time(sk_video *video)
 
 static sk_status end_of_clip(sk_video *video, sk_error *err)
 {
-    const int64_t promised = video->format->streams[video->stream]->nb_frames;
+    /* Not the header's count: an edit list leaves out frames of the file. */
+    const int64_t promised = avformat_index_get_entries_count(video->format->streams[video->stream]);
     video->ended = 1;
     if (video->index == 0)
         return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: the clip has no frame", video->path);

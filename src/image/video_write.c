@@ -177,9 +177,13 @@ sk_status sk_video_writer_add(sk_video_writer *w, const sk_image *image, sk_erro
             *err = w->failure;
         return w->failure.code;
     }
-    if (image->width != w->encoder->width || image->height != w->encoder->height || !image->data)
-        return sk_fail(err, SK_ERR_ARGUMENT, "cannot write %s: a frame has %d x %d pixels, the clip %d x %d", w->path,
-                       image->width, image->height, w->encoder->width, w->encoder->height);
+    if (image->width != w->encoder->width || image->height != w->encoder->height || !image->data) {
+        sk_fail(&w->failure, SK_ERR_ARGUMENT, "cannot write %s: a frame has %d x %d pixels, the clip %d x %d", w->path,
+                image->width, image->height, w->encoder->width, w->encoder->height);
+        if (err)
+            *err = w->failure;
+        return SK_ERR_ARGUMENT;
+    }
     const size_t row = (size_t)image->width * 3;
     for (int y = 0; y < image->height; y++)
         memcpy(w->rgb->data[0] + (ptrdiff_t)y * w->rgb->linesize[0], image->data + (size_t)y * row, row);
