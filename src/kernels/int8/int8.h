@@ -43,8 +43,8 @@ typedef struct sk_int8_kernels {
 } sk_int8_kernels;
 
 extern const sk_int8_kernels sk_int8_c;
-/* Defined in the desk's library only; the board's has no such symbol. */
-const sk_int8_kernels *sk_int8_avx2(void) __attribute__((weak));
+/* NULL if this CPU or this build (the board's) has none. */
+const sk_int8_kernels *sk_int8_avx2(void);
 /* The fastest for this CPU; SISKIN_CPU=c in the environment forces the reference. */
 const sk_int8_kernels *sk_int8_choose(void);
 

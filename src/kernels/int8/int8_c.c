@@ -126,11 +126,17 @@ const sk_int8_kernels sk_int8_c = {
     .add = add,
 };
 
+#ifndef SK_HAVE_AVX2
+const sk_int8_kernels *sk_int8_avx2(void) {
+    return NULL;
+}
+#endif
+
 const sk_int8_kernels *sk_int8_choose(void) {
     const char *wanted = getenv("SISKIN_CPU");
     if (wanted && strcmp(wanted, "c") == 0) {
         return &sk_int8_c;
     }
-    const sk_int8_kernels *fast = sk_int8_avx2 ? sk_int8_avx2() : NULL;
+    const sk_int8_kernels *fast = sk_int8_avx2();
     return fast ? fast : &sk_int8_c;
 }
