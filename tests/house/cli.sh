@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # cli.sh PROGRAM: the program from outside: help, mistakes in the call, missing and broken files, a full disk.
 set -u
-siskin=$1 bad=0
+siskin=$(realpath "$1") bad=0
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1

@@ -3,7 +3,7 @@
 # docs.sh SOURCE PROGRAM: every `siskin VERB --option` of the documents is understood by the program, every file of the
 # tree that a document names exists, and the two READMEs show the same commands.
 set -u
-source=$1 siskin=$2 bad=0
+source=$1 siskin=$(realpath "$2") bad=0
 cd "$source" || exit 1
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
@@ -18,7 +18,7 @@ for document in README.md README.zh.md CONTRIBUTING.md docs/*.md models/*.md; do
                 { echo "$document: siskin $verb has no option $option"; bad=1; }
         done
     done <"$dir/calls"
-    for file in $(grep -oE '`(src|include|docs|tests|tools|cli|models|bench|fuzz|cross)/[A-Za-z0-9_./-]+`' "$document" | tr -d '`'); do
+    for file in $(grep -oE '`(src|include|docs|tests|tools|cli|models|bench|fuzz|cross)/[A-Za-z0-9_./-]+`' "$document" | tr -d "\`" | grep -v VERB); do
         [ -e "$file" ] || [ -e "build/$file" ] || { echo "$document names $file, which does not exist"; bad=1; }
     done
     for link in $(grep -oE '\]\([^)#: ]+' "$document" | sed 's/^](//'); do

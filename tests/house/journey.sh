@@ -3,7 +3,7 @@
 # journey.sh PROGRAM CLIPMAKER: the whole way from outside on small made-up clips: import to verdict, stopping and
 # resuming, the same bytes for any number of threads, JSON that parses, a planted leak that is found.
 set -u
-siskin=$1 maker=$2 bad=0
+siskin=$(realpath "$1") maker=$(realpath "$2") bad=0
 [ -d /usr/share/tuxpaint/stamps/animals/birds ] || { echo "skipped: tuxpaint-stamps-default is not installed"; exit 77; }
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
