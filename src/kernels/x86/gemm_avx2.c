@@ -26,7 +26,8 @@ typedef struct sk_target {
     float *c;
     ptrdiff_t c_row;
     const float *bias; /* NULL: start at zero */
-    const float *add;  /* NULL, or added at the start; row stride c_row, may be c */
+    int resume;        /* start at what C holds too, e.g. a sum over the earlier part of k */
+    const float *add;  /* NULL, or added at the end; row stride c_row */
     sk_act act;
     __m256i mask;      /* of the last vector, when masked */
 } sk_target;
@@ -48,9 +49,8 @@ SK_INLINE void tile(const int rows, const int vectors, const int masked, const s
         for (int v = 0; v < vectors; v++) {
             const int last = v == vectors - 1;
             sum[r][v] = to->bias ? load_last(to->bias + 8 * v, last, masked, to->mask) : _mm256_setzero_ps();
-            if (to->add)
-                sum[r][v] = _mm256_add_ps(
-                    sum[r][v], load_last(to->add + r * to->c_row + 8 * v, last, masked, to->mask));
+            if (to->resume)
+                sum[r][v] = _mm256_add_ps(sum[r][v], load_last(to->c + r * to->c_row + 8 * v, last, masked, to->mask));
         }
     for (int k = 0; k < in->depth; k++, a += in->a_col, b += in->b_row) {
         __m256 row[3];
@@ -68,6 +68,9 @@ SK_INLINE void tile(const int rows, const int vectors, const int masked, const s
 #pragma GCC unroll 3
         for (int v = 0; v < vectors; v++) {
             float *c = to->c + r * to->c_row + 8 * v;
+            if (to->add)
+                sum[r][v] = _mm256_add_ps(sum[r][v], load_last(to->add + r * to->c_row + 8 * v, v == vectors - 1, masked,
+                                                               to->mask));
             if (to->act) sum[r][v] = sk_avx2_act(sum[r][v], to->act);
             if (masked && v == vectors - 1)
                 _mm256_maskstore_ps(c, to->mask, sum[r][v]);
@@ -142,9 +145,9 @@ void sk_avx2_gemm(const sk_gemm *g)
                 const ptrdiff_t at = (ptrdiff_t)m0 * g->ldc + n0;
                 const float *panel = g->packed + (ptrdiff_t)n0 * g->k + (ptrdiff_t)k0 * SK_PANEL;
                 const sk_operands in = { g->a + (ptrdiff_t)m0 * g->lda + k0, g->lda, 1, panel, SK_PANEL, depth };
-                sk_target to = { g->c + at, g->ldc, g->bias && !k0 ? g->bias + n0 : NULL, NULL,
-                                 ends ? g->act : SK_ACT_NONE, _mm256_setzero_si256() };
-                to.add = k0 ? to.c : g->add ? g->add + at : NULL;
+                sk_target to = { g->c + at, g->ldc, g->bias && !k0 ? g->bias + n0 : NULL, k0 || g->add == g->c,
+                                 ends && g->add && g->add != g->c ? g->add + at : NULL, ends ? g->act : SK_ACT_NONE,
+                                 _mm256_setzero_si256() };
                 run_panel(columns, rows, &in, &to);
             }
         }
@@ -160,7 +163,7 @@ void sk_avx2_gemm_tn(int m, int n, int k, const float *dy, int ldy, const float 
         for (int k0 = 0; k0 < k; k0 += SK_PANEL) {
             const int columns = k - k0 < SK_PANEL ? k - k0 : SK_PANEL;
             const sk_operands in = { dy + (ptrdiff_t)m0 * ldy, 1, ldy, x + (ptrdiff_t)m0 * ldx + k0, ldx, depth };
-            sk_target to = { dw + k0, k, NULL, dw + k0, SK_ACT_NONE, _mm256_setzero_si256() };
+            sk_target to = { dw + k0, k, NULL, 0, dw + k0, SK_ACT_NONE, _mm256_setzero_si256() };
             run_panel(columns, n, &in, &to);
         }
     }
