@@ -112,6 +112,14 @@ static void test_round_trip(void **state)
     assert_int_equal(info.height, HEIGHT);
     assert_int_equal(info.frame_count, FRAMES);
     assert_true(fabs(info.frames_per_second - RATE) < 1e-6);
+    /* Passing over frames counts them. */
+    sk_image frame = {0};
+    int64_t index = -1;
+    for (int i = 0; i < 40; i++)
+        assert_int_equal(sk_video_next(video, i == 39 ? &frame : NULL, &index, NULL, NULL), SK_OK);
+    assert_int_equal(index, 39);
+    assert_int_equal(read_number(&frame), 39);
+    sk_image_free(&frame);
     sk_video_close(video);
 }
 

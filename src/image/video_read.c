@@ -275,7 +275,7 @@ sk_status sk_video_next(sk_video *video, sk_image *frame, int64_t *index, double
             video->ended = 1;
             return video_fail(code, video->path, "the clip is cut off or broken", err);
         }
-        const sk_status status = convert_frame(video, frame, err);
+        const sk_status status = frame ? convert_frame(video, frame, err) : SK_OK;
         if (status == SK_OK) {
             const double time = frame_time(video);
             if (time_s)
