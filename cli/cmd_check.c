@@ -4,8 +4,7 @@
 #include "siskin/dataset.h"
 
 static const cli_option options[] = {
-    {0, "fix", CLI_FLAG, NULL, NULL, "first take the earlier split's copy of each near-duplicate out of use"},
-    {0}};
+    {0, "fix", CLI_FLAG, NULL, NULL, "first take the earlier split's copy of each near-duplicate out of use"}, {0}};
 
 static void print_json(const char *dir, const sk_check_report *r, size_t dropped, int leak)
 {
@@ -25,10 +24,11 @@ static void print_text(const sk_check_report *r, size_t dropped, int leak)
     for (int s = SK_SPLIT_NONE; s <= SK_SPLIT_TEST; s++) {
         const size_t nobird = r->counts[s][1], bird = r->counts[s][2], unknown = r->counts[s][0];
         if (s || nobird + bird + unknown)
-            printf("%-5s %7zu bird %7zu nobird %5zu unknown  %5.1f %% bird\n", s ? sk_split_name((sk_split)s) : "none", bird,
-                   nobird, unknown, bird + nobird ? 100.0 * (double)bird / (double)(bird + nobird) : 0.0);
+            printf("%-5s %7zu bird %7zu nobird %5zu unknown  %5.1f %% bird\n", s ? sk_split_name((sk_split)s) : "none",
+                   bird, nobird, unknown, bird + nobird ? 100.0 * (double)bird / (double)(bird + nobird) : 0.0);
     }
-    printf("groups in two splits %zu, web outside train %zu, held-out outside test %zu, near-duplicates across splits %zu\n",
+    printf("groups in two splits %zu, web outside train %zu, held-out outside test %zu, near-duplicates across splits "
+           "%zu\n",
            r->groups_in_two_splits, r->web_outside_train, r->heldout_outside_test, r->near_duplicates);
     printf("look-alike frames of one camera across splits %zu (no leak), unreadable files %zu\n", r->same_camera_pairs,
            r->unreadable);
@@ -59,12 +59,21 @@ static int run(cli *c)
 }
 
 const cli_verb verb_check = {
-    "check", "proves that the splits do not leak", "DATASET", 1, 1, options, run,
+    "check",
+    "proves that the splits do not leak",
+    "DATASET",
+    1,
+    1,
+    options,
+    run,
     .description =
-        "Looks for groups in two splits, web pictures outside train, held-out pictures outside test, and near-duplicate "
-        "pictures across splits, also mirrored ones; counts labels per split and names unreadable files. Ends with exit code 3 if "
+        "Looks for groups in two splits, web pictures outside train, held-out pictures outside test, and "
+        "near-duplicate "
+        "pictures across splits, also mirrored ones; counts labels per split and names unreadable files. Ends with "
+        "exit code 3 if "
         "it finds a leak.\n\n"
         "Frames of one fixed camera look alike because the background does; those are counted but are no leak.\n\n"
-        "With --fix, of each near-duplicate pair the copy in the earlier split (train before val before test) is labelled "
+        "With --fix, of each near-duplicate pair the copy in the earlier split (train before val before test) is "
+        "labelled "
         "unknown, which takes it out of use; its row stays in dataset.tsv.",
     .examples = "siskin check birds\nsiskin check birds --fix\n"};

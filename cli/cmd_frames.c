@@ -26,16 +26,23 @@ static int run(cli *c)
         cli_json_string(stdout, dir);
         printf(",\"clips\":%d,\"frames\":%zu}\n", cli_count(c), picked);
     } else if (!cli_quiet(c)) {
-        printf("%zu frames of %d clips in %s/frames; write bird or nobird into the label column of %s/frames.tsv\n", picked,
-               cli_count(c), dir, dir);
+        printf("%zu frames of %d clips in %s/frames; write bird or nobird into the label column of %s/frames.tsv\n",
+               picked, cli_count(c), dir, dir);
         printf("next: siskin import %s/frames.tsv -o DATASET\n", dir);
     }
     return CLI_OK;
 }
 
 const cli_verb verb_frames = {
-    "frames", "picks frames of clips for labelling", "CLIP...", 1, -1, options, run,
-    .description = "Picks a few frames of every clip, spread in time and unlike each other, writes them as JPEG pictures to look "
-                   "at and lists them in frames.tsv, where each label is `unknown` until you change it to bird or nobird. "
-                   "`siskin import` reads the table as it is. A frames.tsv that is there already is never replaced.",
+    "frames",
+    "picks frames of clips for labelling",
+    "CLIP...",
+    1,
+    -1,
+    options,
+    run,
+    .description =
+        "Picks a few frames of every clip, spread in time and unlike each other, writes them as JPEG pictures to look "
+        "at and lists them in frames.tsv, where each label is `unknown` until you change it to bird or nobird. "
+        "`siskin import` reads the table as it is. A frames.tsv that is there already is never replaced.",
     .examples = "siskin frames feeder/*.mp4 -n 6 -o to-label\n"};

@@ -36,20 +36,31 @@ static int run(cli *c)
     } else if (!cli_quiet(c)) {
         printf("%s: %zu of %zu rows kept: %zu bird, %zu nobird, %zu unknown\n", dir, r.kept, r.rows, r.birds, r.nobirds,
                r.unknown);
-        printf("%zu clips, %zu of their frames not chosen; %zu unreadable files\n", r.clips, r.clip_frames_dropped, r.bad);
+        printf("%zu clips, %zu of their frames not chosen; %zu unreadable files\n", r.clips, r.clip_frames_dropped,
+               r.bad);
         printf("next: siskin split %s\n", dir);
     }
     return CLI_OK;
 }
 
 const cli_verb verb_import = {
-    "import", "makes a dataset from tables and folders", "TABLE|FOLDER...", 1, -1, options, run,
+    "import",
+    "makes a dataset from tables and folders",
+    "TABLE|FOLDER...",
+    1,
+    -1,
+    options,
+    run,
     .description =
-        "A table is tab-separated text whose header names `label` (bird, nobird or unknown) and `path` or `video`; it may "
-        "name `frame` (0-based number of a clip's decoded frame), `time_s`, `source`, `group`, `role` and `split`. Paths are "
-        "relative to the table; a video may also lie in the `videos` folder beside it. A folder holds one sub-folder per "
+        "A table is tab-separated text whose header names `label` (bird, nobird or unknown) and `path` or `video`; it "
+        "may "
+        "name `frame` (0-based number of a clip's decoded frame), `time_s`, `source`, `group`, `role` and `split`. "
+        "Paths are "
+        "relative to the table; a video may also lie in the `videos` folder beside it. A folder holds one sub-folder "
+        "per "
         "class: bird, and nobird, no_bird, no-bird, empty or background.\n\n"
-        "Of every clip a few frames are kept that are spread in time and unlike each other. Pictures without a role count "
+        "Of every clip a few frames are kept that are spread in time and unlike each other. Pictures without a role "
+        "count "
         "as web pictures and go to the training part only; the role `test` holds a source out for testing; `clip` lets "
         "pictures of your own camera go anywhere.\n\n"
         "Every file is decoded once, into the dataset's cache. Files that cannot be read are named and left out.",

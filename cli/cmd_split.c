@@ -62,8 +62,16 @@ static int run(cli *c)
 }
 
 const cli_verb verb_split = {
-    "split", "splits a dataset by clip", "DATASET", 1, 1, options, run,
-    .description = "Assigns every group (a clip, or a source of photographs) to one of train, val and test, so that both labels are "
-                   "spread over the parts in the given ratio. The same seed gives the same split, whatever the order of "
-                   "the rows. Web pictures go to train and held-out pictures to test, whatever the ratio.",
+    "split",
+    "splits a dataset by clip",
+    "DATASET",
+    1,
+    1,
+    options,
+    run,
+    .description =
+        "Assigns every group (a clip, or a source of photographs) to one of train, val and test, so that both labels "
+        "are "
+        "spread over the parts in the given ratio. The same seed gives the same split, whatever the order of "
+        "the rows. Web pictures go to train and held-out pictures to test, whatever the ratio.",
     .examples = "siskin split birds --ratio 6:2:2 --seed 1\n"};

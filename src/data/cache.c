@@ -31,8 +31,7 @@ static int file_is_sound(const sk_cache_file *f, const sk_cache_footer *end)
     for (size_t i = 0; i < end->count; i++) {
         const sk_cache_entry *e = &entries[i];
         if (!e->width || !e->height || e->width > 65535 || e->height > 65535 || e->offset > end->thumbs_offset ||
-            (uint64_t)e->width * e->height * 3 > end->thumbs_offset - e->offset ||
-            (i && entries[i - 1].key >= e->key))
+            (uint64_t)e->width * e->height * 3 > end->thumbs_offset - e->offset || (i && entries[i - 1].key >= e->key))
             return 0;
     }
     return 1;

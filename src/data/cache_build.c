@@ -35,26 +35,26 @@ typedef struct builder {
     char *path;
     sk_cache_file old;
     size_t *order;
-    uint64_t *keys;            /* by sample */
+    uint64_t *keys; /* by sample */
     struct source {
         uint64_t size;
         int64_t mtime_ns;
         int state; /* 0 not wanted, 1 to decode, 2 fresh, 3 unreadable */
-    } *sources;
+    } * sources;
     picture *pictures;
     size_t picture_count;
     job *jobs;
     size_t job_count;
     sk_output *output;
     uint64_t position;
-    picture *written;          /* what stands in the new file: entry and thumbnail */
+    picture *written; /* what stands in the new file: entry and thumbnail */
     size_t written_count;
     size_t bad;
     size_t max_bad;
     int threads;
 } builder;
 
-/* ---- decoding ------------------------------------------------------------------------------------------------- */
+/* ---- decoding ----------------------------------------------------------------------------------- */
 static sk_status finish_picture(const sk_image *full, const char *name, picture *p, sk_error *err)
 {
     const int shorter = full->width < full->height ? full->width : full->height;
@@ -112,14 +112,15 @@ static void decode(const builder *b, job *j)
     sk_image_free(&full);
 }
 
-/* ---- what is there, what is missing ----------------------------------------------------------------------------- */
+/* ---- what is there, what is missing ------------------------------------------------------------- */
 static sk_status count_bad(builder *b, const char *text, sk_error *err)
 {
     sk_log(b->hooks, SK_LOG_WARNING, "left out: %s", text);
     b->bad++;
     if (b->bad > b->max_bad)
-        return sk_fail(err, SK_ERR_DATA, "more than %zu files cannot be read (last: %s): see to them or raise --max-bad",
-                       b->max_bad, text);
+        return sk_fail(err, SK_ERR_DATA,
+                       "more than %zu files cannot be read (last: %s): see to them or raise --max-bad", b->max_bad,
+                       text);
     return SK_OK;
 }
 
@@ -179,8 +180,10 @@ static sk_status plan(builder *b, sk_error *err)
             continue;
         picture *p = &b->pictures[b->picture_count++];
         p->sample = i;
-        p->entry = (sk_cache_entry){.key = b->keys[i], .file_size = b->sources[i].size,
-                                    .mtime_ns = b->sources[i].mtime_ns, .offset = (uint64_t)s->frame};
+        p->entry = (sk_cache_entry){.key = b->keys[i],
+                                    .file_size = b->sources[i].size,
+                                    .mtime_ns = b->sources[i].mtime_ns,
+                                    .offset = (uint64_t)s->frame};
         if (!same_file)
             b->jobs[b->job_count++].pictures = p;
         b->jobs[b->job_count - 1].count++;
@@ -189,7 +192,7 @@ static sk_status plan(builder *b, sk_error *err)
     return SK_OK;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------------------ */
+/* ---- writing ------------------------------------------------------------------------------------ */
 static void write_padded(builder *b, const void *bytes, size_t size)
 {
     static const uint8_t zeros[SK_CACHE_ALIGN];
@@ -240,8 +243,11 @@ static sk_status finish_file(builder *b, sk_error *err)
     if (!index)
         return sk_fail_memory(err, "the cache's index");
     qsort(b->written, b->written_count, sizeof *b->written, compare_written);
-    sk_cache_footer end = {.version = SK_CACHE_VERSION, .endian = SK_CACHE_ENDIAN, .side = SK_CACHE_SIDE,
-                           .thumbs_offset = b->position, .count = b->written_count,
+    sk_cache_footer end = {.version = SK_CACHE_VERSION,
+                           .endian = SK_CACHE_ENDIAN,
+                           .side = SK_CACHE_SIDE,
+                           .thumbs_offset = b->position,
+                           .count = b->written_count,
                            .index_offset = b->position + b->written_count * sizeof(sk_thumb)};
     memcpy(end.magic, sk_cache_magic, sizeof end.magic);
     for (size_t i = 0; i < b->written_count; i++) {
@@ -258,7 +264,7 @@ static sk_status finish_file(builder *b, sk_error *err)
     return sk_output_commit(output, err);
 }
 
-/* ---- the run -------------------------------------------------------------------------------------------------------- */
+/* ---- the run ------------------------------------------------------------------------------------ */
 /* Writes or tells what a decoded job brought. */
 static sk_status take_job(builder *b, job *j, sk_error *err)
 {
@@ -339,7 +345,9 @@ static sk_status map_file(builder *b, uint8_t *unreadable, sk_cache **out, sk_er
 sk_status sk_cache_open_flags(const sk_dataset *dataset, int max_bad, int threads, const sk_hooks *hooks,
                               uint8_t *unreadable, sk_cache **out, size_t *bad, sk_error *err)
 {
-    builder b = {.dataset = dataset, .hooks = hooks, .max_bad = max_bad < 0 ? 0 : (size_t)max_bad,
+    builder b = {.dataset = dataset,
+                 .hooks = hooks,
+                 .max_bad = max_bad < 0 ? 0 : (size_t)max_bad,
                  .threads = sk_thread_count(threads)};
     *out = NULL;
     if (bad)

@@ -10,11 +10,12 @@
 #include "data/data.h"
 #include "image/phash.h"
 
-/* Looked at on 60 million pairs of 10,600 photographs: within both bounds all pairs but variants of one drawing show the
- * same scene; with more bits or a larger difference, different birds in one pose and bicycles on white join them. */
-#define HASH_BITS 10     /* most differing bits of a candidate pair */
-#define LOOK 12.0        /* most mean absolute difference of the thumbnails, of 255 */
-#define TOLD 40          /* findings of a kind that are told one by one */
+/* Looked at on 60 million pairs of 10,600 photographs: within both bounds all pairs but variants of one drawing show
+ * the same scene; with more bits or a larger difference, different birds in one pose and bicycles on white join them.
+ */
+#define HASH_BITS 10 /* most differing bits of a candidate pair */
+#define LOOK 12.0    /* most mean absolute difference of the thumbnails, of 255 */
+#define TOLD 40      /* findings of a kind that are told one by one */
 
 typedef struct used {
     size_t index; /* of the sample */
@@ -33,7 +34,7 @@ typedef struct pairs {
     size_t count, capacity;
 } pairs;
 
-/* ---- what the table says -------------------------------------------------------------------------------------------- */
+/* ---- what the table says ------------------------------------------------------------------------ */
 static int is_used(const sk_sample *s)
 {
     return s->label != SK_LABEL_UNKNOWN && s->split != SK_SPLIT_NONE;
@@ -67,8 +68,9 @@ static sk_status check_groups(const sk_dataset *d, const sk_hooks *hooks, sk_che
         while (end < count && strcmp(sorted[end]->group, sorted[i]->group) == 0)
             in[sorted[end++]->split]++;
         if (sorted[end - 1]->split != sorted[i]->split && ++report->groups_in_two_splits <= TOLD)
-            sk_log(hooks, SK_LOG_WARNING, "leak: the group `%s` is in more than one split: %zu train, %zu val, %zu test",
-                   sorted[i]->group, in[SK_SPLIT_TRAIN], in[SK_SPLIT_VAL], in[SK_SPLIT_TEST]);
+            sk_log(hooks, SK_LOG_WARNING,
+                   "leak: the group `%s` is in more than one split: %zu train, %zu val, %zu test", sorted[i]->group,
+                   in[SK_SPLIT_TRAIN], in[SK_SPLIT_VAL], in[SK_SPLIT_TEST]);
         i = end;
     }
     sk_free((void *)sorted);
@@ -106,7 +108,7 @@ static void check_balance(const sk_check_report *report, const sk_hooks *hooks)
     }
 }
 
-/* ---- near-duplicates --------------------------------------------------------------------------------------------------- */
+/* ---- near-duplicates ---------------------------------------------------------------------------- */
 static void mirror(const sk_thumb *thumb, sk_thumb *out)
 {
     for (int y = 0; y < SK_THUMB; y++)
@@ -138,7 +140,10 @@ static int is_near(const used *early, const used *late, pair *out)
     if (flipped <= HASH_BITS && out->look > LOOK) {
         sk_thumb turned;
         mirror(late->thumb, &turned);
-        *out = (pair){.a = early->index, .b = late->index, .bits = flipped, .mirrored = 1,
+        *out = (pair){.a = early->index,
+                      .b = late->index,
+                      .bits = flipped,
+                      .mirrored = 1,
                       .look = sk_thumb_difference(early->thumb, &turned)};
     }
     return out->look <= LOOK;
@@ -230,13 +235,14 @@ static sk_status tell_pairs(const sk_dataset *d, const pairs *p, const sk_hooks 
             status = tell_pair(d, &p->list[i], hooks, err);
     }
     if (report->same_camera_pairs)
-        sk_log(hooks, SK_LOG_NOTE, "%zu pairs of frames of one fixed camera look alike across splits; this is no leak "
+        sk_log(hooks, SK_LOG_NOTE,
+               "%zu pairs of frames of one fixed camera look alike across splits; this is no leak "
                "between clips, but test figures of such a camera say little about another one",
                report->same_camera_pairs);
     return status;
 }
 
-/* ---- the two calls ----------------------------------------------------------------------------------------------------- */
+/* ---- the two calls ------------------------------------------------------------------------------ */
 static sk_status open_both(const char *dir, const sk_hooks *hooks, sk_dataset **d, sk_cache **cache, size_t *bad,
                            sk_error *err)
 {
@@ -257,9 +263,10 @@ static sk_status sum_up(const sk_check_report *r, const sk_hooks *hooks, sk_erro
         sk_log(hooks, SK_LOG_WARNING, "%zu more findings are not listed", untold);
     if (!(r->groups_in_two_splits + r->web_outside_train + r->heldout_outside_test + r->near_duplicates))
         return SK_OK;
-    return sk_fail(err, SK_ERR_DATA, "the splits leak: %zu groups in two splits, %zu web pictures outside train, %zu held-out "
-                   "pictures outside test, %zu near-duplicate pairs across splits", r->groups_in_two_splits,
-                   r->web_outside_train, r->heldout_outside_test, r->near_duplicates);
+    return sk_fail(err, SK_ERR_DATA,
+                   "the splits leak: %zu groups in two splits, %zu web pictures outside train, %zu held-out "
+                   "pictures outside test, %zu near-duplicate pairs across splits",
+                   r->groups_in_two_splits, r->web_outside_train, r->heldout_outside_test, r->near_duplicates);
 }
 
 sk_status sk_dataset_check(const char *dir, const sk_hooks *hooks, sk_check_report *report, sk_error *err)

@@ -68,8 +68,8 @@ size_t sk_choose(sk_candidate *candidates, size_t count, size_t most, double gap
         double best_far = -1, best_look = 0;
         for (size_t i = 0; i < count; i++) {
             double look = 0;
-            const double far = candidates[i].chosen ? -1 : distance(candidates, count, &candidates[i], gap_s, span,
-                                                                    &look);
+            const double far =
+                candidates[i].chosen ? -1 : distance(candidates, count, &candidates[i], gap_s, span, &look);
             if (far > best_far) {
                 best = &candidates[i];
                 best_far = far;

@@ -7,7 +7,7 @@
 #include "base/base.h"
 #include "siskin/dataset.h"
 
-/* ---- strings that live as long as the dataset -------------------------------------------------------------- */
+/* ---- strings that live as long as the dataset --------------------------------------------------- */
 typedef struct sk_pool_block sk_pool_block;
 typedef struct sk_pool {
     sk_pool_block *head;
@@ -15,7 +15,7 @@ typedef struct sk_pool {
 const char *sk_pool_add(sk_pool *pool, const char *text); /* NULL: memory */
 void sk_pool_free(sk_pool *pool);
 
-/* ---- the dataset in memory --------------------------------------------------------------------------------- */
+/* ---- the dataset in memory ---------------------------------------------------------------------- */
 struct sk_dataset {
     char *dir; /* absolute */
     sk_sample *samples;
@@ -37,7 +37,7 @@ const char *sk_role_name(sk_role role);
 /* The absolute path without "//" and "/./"; NULL: memory. */
 char *sk_path_clean(const char *path);
 
-/* ---- thumbnails -------------------------------------------------------------------------------------------- */
+/* ---- thumbnails --------------------------------------------------------------------------------- */
 #define SK_THUMB 32
 typedef struct sk_thumb {
     uint8_t grey[SK_THUMB * SK_THUMB];
@@ -46,7 +46,7 @@ typedef struct sk_thumb {
 sk_status sk_thumb_make(const sk_image *image, sk_thumb *out, uint64_t *hash, sk_error *err);
 double sk_thumb_difference(const sk_thumb *a, const sk_thumb *b); /* mean absolute, 0..255 */
 
-/* ---- choice of frames spread in time and unlike each other -------------------------------------------------- */
+/* ---- choice of frames spread in time and unlike each other -------------------------------------- */
 typedef struct sk_candidate {
     int64_t frame;
     double time_s;
@@ -57,7 +57,7 @@ typedef struct sk_candidate {
  * is given only to a frame that looks different from all others chosen. Returns how many. */
 size_t sk_choose(sk_candidate *candidates, size_t count, size_t most, double gap_s);
 
-/* ---- cache, inner side -------------------------------------------------------------------------------------- */
+/* ---- cache, inner side -------------------------------------------------------------------------- */
 /* One entry of the index, as it stands in the file (little-endian). */
 typedef struct sk_cache_entry {
     uint64_t key; /* of path and frame */
@@ -101,7 +101,7 @@ sk_status sk_cache_open_flags(const sk_dataset *dataset, int max_bad, int thread
 /* Thumbnail and hash of a sample; NULL if it is not in the cache. */
 const sk_thumb *sk_cache_thumb(const sk_cache *cache, size_t index, uint64_t *hash);
 
-/* ---- import, the reading half -------------------------------------------------------------------------------- */
+/* ---- import, the reading half ------------------------------------------------------------------- */
 /* Adds the rows of a table or of a folder per class to `dataset`. */
 sk_status sk_import_table(sk_dataset *dataset, const char *path, const char *root, const sk_hooks *hooks,
                           sk_error *err);

@@ -42,7 +42,7 @@ void sk_pool_free(sk_pool *pool)
     }
 }
 
-/* ---- names ------------------------------------------------------------------------------------------------- */
+/* ---- names -------------------------------------------------------------------------------------- */
 const char *sk_label_name(sk_label label)
 {
     return label == SK_LABEL_BIRD ? "bird" : label == SK_LABEL_NOBIRD ? "nobird" : "unknown";
@@ -81,7 +81,7 @@ const char *sk_role_name(sk_role role)
     return role == SK_ROLE_CLIP ? "clip" : role == SK_ROLE_WEB ? "web" : "held-out";
 }
 
-/* ---- life ---------------------------------------------------------------------------------------------------- */
+/* ---- life --------------------------------------------------------------------------------------- */
 char *sk_path_clean(const char *path)
 {
     char *text = sk_path_absolute(path);
@@ -216,7 +216,7 @@ size_t *sk_dataset_order(const sk_dataset *dataset)
     return order;
 }
 
-/* ---- dataset.tsv ------------------------------------------------------------------------------------------------ */
+/* ---- dataset.tsv -------------------------------------------------------------------------------- */
 static const char *const columns[] = {"path", "frame", "time_s", "label", "source", "group", "role", "split"};
 enum { PATH, FRAME, TIME, LABEL, SOURCE, GROUP, ROLE, SPLIT, COLUMNS };
 
@@ -262,8 +262,10 @@ static sk_status find_columns(const sk_table *t, int *at, sk_error *err)
                            t->path, columns[i]);
     }
     if (t->columns != COLUMNS)
-        return sk_fail(err, SK_ERR_FORMAT, "%s:1: the header names %zu columns, but a dataset has these %d: path frame "
-                       "time_s label source group role split", t->path, t->columns, COLUMNS);
+        return sk_fail(err, SK_ERR_FORMAT,
+                       "%s:1: the header names %zu columns, but a dataset has these %d: path frame "
+                       "time_s label source group role split",
+                       t->path, t->columns, COLUMNS);
     return SK_OK;
 }
 
@@ -301,8 +303,10 @@ sk_status sk_dataset_open(const char *dir, sk_dataset **out, sk_error *err)
     if (!path)
         status = sk_fail_memory(err, "the dataset's path");
     else if (!sk_path_exists(path))
-        status = sk_fail(err, SK_ERR_IO, "the folder %s is no dataset: it holds no dataset.tsv (make one with `siskin "
-                         "import`)", dir);
+        status = sk_fail(err, SK_ERR_IO,
+                         "the folder %s is no dataset: it holds no dataset.tsv (make one with `siskin "
+                         "import`)",
+                         dir);
     if (status == SK_OK)
         status = sk_table_read(path, &table, err);
     if (status == SK_OK)
@@ -320,7 +324,7 @@ const char *sk_dataset_short_path(const sk_dataset *dataset, const char *path)
 {
     const size_t length = strlen(dataset->dir);
     return strncmp(path, dataset->dir, length) == 0 && path[length] == '/' && path[length + 1] ? path + length + 1
-                                                                                             : path;
+                                                                                               : path;
 }
 
 sk_status sk_dataset_save(const sk_dataset *dataset, sk_error *err)
@@ -339,8 +343,8 @@ sk_status sk_dataset_save(const sk_dataset *dataset, sk_error *err)
                     sk_role_name(s->role), sk_split_name(s->split));
     }
     char *path = sk_path_join(dataset->dir, "dataset.tsv");
-    sk_status status = path && !text.failed ? sk_file_write(path, text.data, text.size, err)
-                                            : sk_fail_memory(err, "dataset.tsv");
+    sk_status status =
+        path && !text.failed ? sk_file_write(path, text.data, text.size, err) : sk_fail_memory(err, "dataset.tsv");
     sk_free(path);
     sk_text_free(&text);
     return status;

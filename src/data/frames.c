@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Candidate frames of clips nobody has labelled yet: few per clip, unlike each other, written as pictures to look at and
- * as a table to fill in. A table that is there already may hold somebody's labels and is never replaced. */
+/* Candidate frames of clips nobody has labelled yet: few per clip, unlike each other, written as pictures to look at
+ * and as a table to fill in. A table that is there already may hold somebody's labels and is never replaced. */
 #include <stdio.h>
 #include <string.h>
 #ifdef _OPENMP
@@ -20,8 +20,8 @@ sk_frames_options sk_frames_defaults(void)
 }
 
 typedef struct clip {
-    char *path;       /* absolute */
-    char *name;       /* of its pictures, without number and extension */
+    char *path; /* absolute */
+    char *name; /* of its pictures, without number and extension */
     sk_candidate *candidates;
     size_t count, capacity;
     sk_status status;
@@ -142,8 +142,10 @@ static sk_status name_clips(clip *clips, size_t count, const char *const *paths,
         const int length = (int)(dot && dot > name ? (size_t)(dot - name) : strlen(name));
         for (const char *p = paths[i]; *p; p++)
             if ((unsigned char)*p < 0x20 || *p == 0x7f)
-                return sk_fail(err, SK_ERR_ARGUMENT, "the name of clip %zu holds a control character, which a table cannot "
-                               "hold: rename it", i + 1);
+                return sk_fail(err, SK_ERR_ARGUMENT,
+                               "the name of clip %zu holds a control character, which a table cannot "
+                               "hold: rename it",
+                               i + 1);
         size_t before = 0;
         for (size_t k = 0; k < i; k++) {
             const char *other = sk_path_name(paths[k]);
@@ -215,7 +217,8 @@ static sk_status pick_all(clip *clips, size_t count, const char *dir, const sk_f
             continue;
         sk_log(hooks, SK_LOG_WARNING, "%s: %s", c->count ? "read in part" : "left out", c->error.message);
         if (++bad > (size_t)(options->max_bad < 0 ? 0 : options->max_bad))
-            return sk_fail(err, SK_ERR_DATA, "more than %d clips cannot be read (last: %s): see to them or raise --max-bad",
+            return sk_fail(err, SK_ERR_DATA,
+                           "more than %d clips cannot be read (last: %s): see to them or raise --max-bad",
                            options->max_bad, c->error.message);
     }
     return SK_OK;
@@ -224,8 +227,10 @@ static sk_status pick_all(clip *clips, size_t count, const char *dir, const sk_f
 static sk_status prepare(const char *dir, const char *table, sk_error *err)
 {
     if (sk_path_exists(table))
-        return sk_fail(err, SK_ERR_ARGUMENT, "%s is there already and may hold labels: choose another folder or move it "
-                       "away", table);
+        return sk_fail(err, SK_ERR_ARGUMENT,
+                       "%s is there already and may hold labels: choose another folder or move it "
+                       "away",
+                       table);
     char *pictures = sk_path_join(dir, "frames");
     const sk_status status = pictures ? sk_make_dirs(pictures, err) : sk_fail_memory(err, dir);
     sk_free(pictures);

@@ -20,7 +20,7 @@ typedef struct clip {
     const char *path;
     size_t *rows; /* sample indices by frame, labelled ones only */
     size_t count;
-    int whole;    /* 0: broken or shorter than its rows say */
+    int whole; /* 0: broken or shorter than its rows say */
     sk_status status;
     sk_error error;
 } clip;
@@ -36,7 +36,7 @@ typedef struct importer {
     size_t clip_count;
 } importer;
 
-/* ---- doubles ---------------------------------------------------------------------------------------------------------- */
+/* ---- doubles ------------------------------------------------------------------------------------ */
 static sk_status drop_doubles(importer *m, sk_error *err)
 {
     size_t doubles = 0;
@@ -59,7 +59,7 @@ static sk_status drop_doubles(importer *m, sk_error *err)
     return SK_OK;
 }
 
-/* ---- the rule for clips -------------------------------------------------------------------------------------------------- */
+/* ---- the rule for clips ------------------------------------------------------------------------- */
 static sk_status find_clips(importer *m, sk_error *err)
 {
     const sk_dataset *d = m->dataset;
@@ -207,13 +207,13 @@ static sk_status thin_clips(importer *m, sk_error *err)
     return status;
 }
 
-/* ---- the run ----------------------------------------------------------------------------------------------------------------- */
+/* ---- the run ------------------------------------------------------------------------------------ */
 static sk_status read_inputs(importer *m, const char *const *inputs, size_t count, sk_error *err)
 {
     for (size_t i = 0; i < count; i++) {
-        const sk_status status =
-            sk_path_is_dir(inputs[i]) ? sk_import_folder(m->dataset, inputs[i], m->hooks, err)
-                                      : sk_import_table(m->dataset, inputs[i], m->options->root, m->hooks, err);
+        const sk_status status = sk_path_is_dir(inputs[i])
+                                     ? sk_import_folder(m->dataset, inputs[i], m->hooks, err)
+                                     : sk_import_table(m->dataset, inputs[i], m->options->root, m->hooks, err);
         if (status != SK_OK)
             return status;
     }

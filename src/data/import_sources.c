@@ -16,15 +16,15 @@
 #define MAX_DEPTH 8
 #define MAX_PATH 4000
 
-/* ---- names of classes --------------------------------------------------------------------------------------------- */
+/* ---- names of classes --------------------------------------------------------------------------- */
 /* The label a folder's name stands for; 0 if none. */
 static int folder_label(const char *name, size_t length, sk_label *out)
 {
     static const struct {
         const char *name;
         sk_label label;
-    } names[] = {{"bird", SK_LABEL_BIRD},     {"nobird", SK_LABEL_NOBIRD},     {"no_bird", SK_LABEL_NOBIRD},
-                 {"no-bird", SK_LABEL_NOBIRD}, {"empty", SK_LABEL_NOBIRD}, {"background", SK_LABEL_NOBIRD}};
+    } names[] = {{"bird", SK_LABEL_BIRD},      {"nobird", SK_LABEL_NOBIRD}, {"no_bird", SK_LABEL_NOBIRD},
+                 {"no-bird", SK_LABEL_NOBIRD}, {"empty", SK_LABEL_NOBIRD},  {"background", SK_LABEL_NOBIRD}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (strlen(names[i].name) == length && strncasecmp(names[i].name, name, length) == 0) {
             *out = names[i].label;
@@ -62,7 +62,7 @@ static char *group_key(const char *source, const char *group)
     return sk_format("%s/%s", source, group);
 }
 
-/* ---- tables --------------------------------------------------------------------------------------------------------- */
+/* ---- tables ------------------------------------------------------------------------------------- */
 typedef struct table_reader {
     sk_dataset *dataset;
     sk_table table;
@@ -80,9 +80,9 @@ static sk_status find_columns(table_reader *r, const sk_hooks *hooks, sk_error *
     const struct {
         const char *name;
         int *at;
-    } known[] = {{"path", &r->path},     {"video", &r->video}, {"frame", &r->frame}, {"time_s", &r->time},
-                 {"label", &r->label},   {"source", &r->source}, {"group", &r->group}, {"role", &r->role},
-                 {"split", &r->split}};
+    } known[] = {{"path", &r->path},   {"video", &r->video}, {"frame", &r->frame},
+                 {"time_s", &r->time}, {"label", &r->label}, {"source", &r->source},
+                 {"group", &r->group}, {"role", &r->role},   {"split", &r->split}};
     const sk_table *t = &r->table;
     size_t found = 0;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
@@ -211,7 +211,7 @@ sk_status sk_import_table(sk_dataset *dataset, const char *path, const char *roo
     return status;
 }
 
-/* ---- a folder per class ------------------------------------------------------------------------------------------------ */
+/* ---- a folder per class ------------------------------------------------------------------------- */
 typedef struct names {
     char **list;
     size_t count, capacity;
@@ -282,8 +282,10 @@ static sk_status add_files(sk_dataset *dataset, const char *path, sk_label label
         if (!full || !deeper) {
             status = sk_fail_memory(err, path);
         } else if (has_control(list.list[i]) || strlen(full) > MAX_PATH) {
-            sk_log(hooks, SK_LOG_WARNING, "left out: a file in %s has a control character in its name or too long a "
-                   "path", path);
+            sk_log(hooks, SK_LOG_WARNING,
+                   "left out: a file in %s has a control character in its name or too long a "
+                   "path",
+                   path);
         } else if (sk_path_is_dir(full)) {
             if (depth >= MAX_DEPTH)
                 status = sk_fail(err, SK_ERR_DATA, "%s: folders are nested more than %d deep", full, MAX_DEPTH);
@@ -293,8 +295,13 @@ static sk_status add_files(sk_dataset *dataset, const char *path, sk_label label
             sk_log(hooks, SK_LOG_WARNING, "left out: %s is a clip: label its frames in a table (see `siskin frames`)",
                    full);
         } else {
-            const sk_sample s = {.path = full, .frame = -1, .time_s = -1, .label = label, .source = source,
-                                 .group = group, .role = SK_ROLE_WEB};
+            const sk_sample s = {.path = full,
+                                 .frame = -1,
+                                 .time_s = -1,
+                                 .label = label,
+                                 .source = source,
+                                 .group = group,
+                                 .role = SK_ROLE_WEB};
             status = sk_dataset_add(dataset, &s, err);
         }
         sk_free(full);
@@ -322,8 +329,10 @@ sk_status sk_import_folder(sk_dataset *dataset, const char *path, const sk_hooks
             status = sk_fail_memory(err, path);
         } else if (sk_path_is_dir(full)) {
             if (!folder_label(list.list[i], strlen(list.list[i]), &label)) {
-                sk_log(hooks, SK_LOG_WARNING, "left out: the folder %s is not named after a class (bird, nobird, "
-                       "no_bird, no-bird, empty, background)", full);
+                sk_log(hooks, SK_LOG_WARNING,
+                       "left out: the folder %s is not named after a class (bird, nobird, "
+                       "no_bird, no-bird, empty, background)",
+                       full);
             } else {
                 classes++;
                 status = add_files(dataset, full, label, source, source, 0, hooks, err);
@@ -332,8 +341,10 @@ sk_status sk_import_folder(sk_dataset *dataset, const char *path, const sk_hooks
         sk_free(full);
     }
     if (status == SK_OK && !classes)
-        status = sk_fail(err, SK_ERR_DATA, "%s holds no folder named after a class (bird, nobird, no_bird, no-bird, empty, "
-                         "background)", path);
+        status = sk_fail(err, SK_ERR_DATA,
+                         "%s holds no folder named after a class (bird, nobird, no_bird, no-bird, empty, "
+                         "background)",
+                         path);
     free_names(&list);
     sk_free(clean);
     sk_free(source);

@@ -85,8 +85,8 @@ static void assign(group **free_groups, size_t count, const double parts[3])
         int best = -1;
         double least = INFINITY;
         for (int p = 0; p < 3; p++) {
-            const double c = parts[p] > 0 ? cost(free_groups[i], (const double(*)[KINDS])have, parts, total, p)
-                                          : INFINITY;
+            const double c =
+                parts[p] > 0 ? cost(free_groups[i], (const double(*)[KINDS])have, parts, total, p) : INFINITY;
             if (c < least) {
                 least = c;
                 best = p;
@@ -118,8 +118,10 @@ static sk_status find_groups(const sk_sample *const *sorted, size_t count, uint6
         g->has_web |= s->role == SK_ROLE_WEB;
         g->has_heldout |= s->role == SK_ROLE_HELDOUT;
         if (g->has_web && g->has_heldout)
-            return sk_fail(err, SK_ERR_DATA, "the group `%s` holds both web and held-out pictures, so it can go nowhere: "
-                           "give them groups of their own", g->name);
+            return sk_fail(err, SK_ERR_DATA,
+                           "the group `%s` holds both web and held-out pictures, so it can go nowhere: "
+                           "give them groups of their own",
+                           g->name);
     }
     return SK_OK;
 }
@@ -159,7 +161,8 @@ sk_status sk_dataset_split(const char *dir, const double parts[3], uint64_t seed
     const double sum = parts[0] + parts[1] + parts[2];
     for (int p = 0; p < 3; p++) {
         if (!(parts[p] >= 0) || !(sum > 0) || !isfinite(sum))
-            return sk_fail(err, SK_ERR_ARGUMENT, "the parts of a split must be zero or more and not all zero, e.g. 6:2:2");
+            return sk_fail(err, SK_ERR_ARGUMENT,
+                           "the parts of a split must be zero or more and not all zero, e.g. 6:2:2");
         share[p] = parts[p] / sum;
     }
     sk_dataset *d = NULL;

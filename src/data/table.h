@@ -10,8 +10,8 @@
 #include "siskin/status.h"
 
 typedef struct sk_table {
-    char *path;         /* for messages */
-    char *text;         /* the file, cut into cells */
+    char *path; /* for messages */
+    char *text; /* the file, cut into cells */
     size_t columns, rows;
     const char **cells; /* (1 + rows) * columns, the header first */
     size_t *lines;      /* 1-based line of each row */
