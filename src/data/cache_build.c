@@ -79,12 +79,13 @@ static sk_status decode_clip(const char *path, job *j)
     int64_t index = -1, last = -1;
     sk_status status = sk_video_open(path, &video, NULL, &j->error);
     while (status == SK_OK && next < j->count) {
-        double time_s = 0;
-        status = sk_video_next(video, &frame, &index, &time_s, &j->error);
+        picture *p = &j->pictures[next];
+        /* The colours of frames that nobody wants are not worked out. */
+        const int wanted = p->entry.offset == (uint64_t)(last + 1);
+        status = sk_video_next(video, wanted ? &frame : NULL, &index, NULL, &j->error);
         if (status != SK_OK || index < 0)
             break;
         last = index;
-        picture *p = &j->pictures[next];
         if (p->entry.offset == (uint64_t)index) { /* the frame's number, until the place in the file is known */
             status = finish_picture(&frame, path, p, &j->error);
             next++;

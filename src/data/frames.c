@@ -92,15 +92,16 @@ static sk_status write_pictures(clip *c, const char *dir)
     sk_video *video = NULL;
     sk_image frame = {0};
     size_t at = 0;
+    int64_t index = -1;
     sk_status status = sk_video_open(c->path, &video, NULL, &c->error);
     while (status == SK_OK) {
-        int64_t index = -1;
         double time_s = 0;
         while (at < c->count && !c->candidates[at].chosen)
             at++;
         if (at == c->count)
             break;
-        status = sk_video_next(video, &frame, &index, &time_s, &c->error);
+        const int wanted = c->candidates[at].frame == index + 1;
+        status = sk_video_next(video, wanted ? &frame : NULL, &index, &time_s, &c->error);
         if (status != SK_OK || index < 0)
             break;
         if (index != c->candidates[at].frame)

@@ -87,15 +87,15 @@ static sk_status make_thumbs(importer *m, clip *c, sk_candidate *candidates, siz
 {
     sk_video *video = NULL;
     sk_image frame = {0};
+    int64_t index = -1;
     sk_status status = sk_video_open(c->path, &video, NULL, &c->error);
     *found = 0;
     while (status == SK_OK && *found < c->count) {
-        int64_t index = -1;
         double time_s = 0;
-        status = sk_video_next(video, &frame, &index, &time_s, &c->error);
+        sk_sample *s = &m->dataset->samples[c->rows[*found]];
+        status = sk_video_next(video, s->frame == index + 1 ? &frame : NULL, &index, &time_s, &c->error);
         if (status != SK_OK || index < 0)
             break;
-        sk_sample *s = &m->dataset->samples[c->rows[*found]];
         if (s->frame != index)
             continue;
         sk_candidate *to = &candidates[*found];
