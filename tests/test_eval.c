@@ -70,11 +70,14 @@ static void roc_brute_force(void **state) {
                 pairs += 1;
                 sum += scores[i] > scores[j] ? 1 : scores[i] < scores[j] ? 0 : .5;
             }
-        const double area = sk_roc_area(scores, birds, n);
+        double area;
+        assert_int_equal(sk_roc_area(scores, birds, n, &area, NULL), SK_OK);
         if (pairs > 0) close_to(area, sum / pairs, 1e-12);
         else assert_true(isnan(area));
     }
-    assert_true(isnan(sk_roc_area(NULL, NULL, 0)));
+    double area = 0;
+    assert_int_equal(sk_roc_area(NULL, NULL, 0, &area, NULL), SK_OK);
+    assert_true(isnan(area));
 }
 
 /* The score must agree with the rule, or the ROC would be that of another classifier. */
@@ -198,8 +201,9 @@ static void memory_faults(void **state) {
         sk_slice *slices;
         size_t count;
         sk_memory_fail_at(at, 1);
-        (void)sk_evaluation_slices(e, 1, &slices, &count, NULL);
-        (void)sk_evaluation_metrics(e);
+        const sk_status status = sk_evaluation_slices(e, 1, &slices, &count, NULL);
+        assert_int_equal(status, at < 2 ? SK_ERR_MEMORY : SK_OK);
+        close_to(sk_evaluation_metrics(e).roc_area, 14. / 15, 1e-12);
         sk_memory_fail_at(-1, 0);
         sk_slices_free(slices);
         assert_int_equal(sk_memory_live(), live);

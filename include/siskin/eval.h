@@ -41,6 +41,7 @@ size_t sk_evaluation_count(const sk_evaluation *evaluation);
 const sk_outcome *sk_evaluation_outcome(const sk_evaluation *evaluation, size_t index);
 /* count x feature_count floats, or NULL if they were not asked for. */
 const float *sk_evaluation_features(const sk_evaluation *evaluation, int *feature_count);
+/* Metrics of one evaluation: from one thread at a time. */
 sk_metrics sk_evaluation_metrics(const sk_evaluation *evaluation);
 /* The metrics of the pictures for which `keep` is non-zero. */
 sk_metrics sk_evaluation_metrics_where(const sk_evaluation *evaluation, int (*keep)(void *user, const sk_sample *sample),
@@ -52,7 +53,7 @@ void sk_wilson(size_t k, size_t n, double *low, double *high);
  * largest side crop's p stretched so that `penalty` falls on `threshold`. */
 double sk_score(const sk_verdict *verdict, float threshold, float penalty);
 /* Area under the ROC: chance that a bird scores above a non-bird, ties count half. NaN with one class. */
-double sk_roc_area(const double *scores, const int *birds, size_t n);
+sk_status sk_roc_area(const double *scores, const int *birds, size_t n, double *area, sk_error *err);
 
 /* The metrics of every source (by_group 0) or group (1), sorted by name. Names belong to the dataset. */
 typedef struct sk_slice {

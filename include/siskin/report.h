@@ -22,7 +22,8 @@ sk_status sk_plot_tsne(const char *path, const char *title, const float *points,
 sk_status sk_plot_wrong(const char *path, const sk_evaluation *evaluation, const sk_dataset *dataset,
                         const sk_cache *cache, size_t most, sk_error *err);
 
-/* Writes evaluation.json, confusion.*, roc.*, tsne.*, wrong.png and a self-contained report.html into `dir`. */
+/* Writes evaluation.json (docs/formats.md), confusion.*, roc.*, histogram.*, tsne.* (if the evaluation kept features),
+ * wrong.png and a self-contained report.html into `dir`. */
 typedef struct sk_report_options {
     const char *model_path; /* for the headline */
     sk_tsne_options tsne;
@@ -31,8 +32,11 @@ typedef struct sk_report_options {
     const sk_evaluation *other; /* NULL, or a second evaluation over the same pictures (e.g. int8): compared */
 } sk_report_options;
 sk_status sk_report_write(const char *dir, const sk_evaluation *evaluation, sk_classifier *classifier,
-                          const sk_eval_options *eval_options, const sk_dataset *dataset, const sk_cache *cache,
-                          const sk_report_options *options, const sk_hooks *hooks, sk_error *err);
+                          const sk_dataset *dataset, const sk_cache *cache, const sk_report_options *options,
+                          const sk_hooks *hooks, sk_error *err);
+/* What evaluation.json holds, with a NUL that is not counted; released with sk_free_bytes. */
+sk_status sk_report_json(const sk_evaluation *evaluation, sk_classifier *classifier, const sk_dataset *dataset,
+                         const sk_report_options *options, uint8_t **bytes, size_t *size, sk_error *err);
 
 #ifdef __cplusplus
 }

@@ -15,8 +15,9 @@ sk_status sk_evaluation_create(const sk_eval_options *options, size_t capacity, 
     e->feature_count = feature_count;
     e->outcomes = sk_calloc(capacity ? capacity : 1, sizeof *e->outcomes);
     e->samples = sk_calloc(capacity ? capacity : 1, sizeof *e->samples);
+    e->scratch = sk_alloc(capacity ? capacity : 1, sizeof *e->scratch);
     if (feature_count > 0) e->features = sk_calloc(capacity ? capacity : 1, sizeof(float) * (size_t)feature_count);
-    if (!e->outcomes || !e->samples || (feature_count > 0 && !e->features)) {
+    if (!e->outcomes || !e->samples || !e->scratch || (feature_count > 0 && !e->features)) {
         sk_evaluation_free(e);
         return sk_fail_memory(err, "the evaluation");
     }
@@ -29,6 +30,7 @@ void sk_evaluation_free(sk_evaluation *evaluation) {
     sk_free(evaluation->outcomes);
     sk_free(evaluation->samples);
     sk_free(evaluation->features);
+    sk_free(evaluation->scratch);
     sk_free(evaluation);
 }
 

@@ -30,36 +30,35 @@ double sk_score(const sk_verdict *verdict, float threshold, float penalty) {
     return score;
 }
 
-typedef struct scored {
-    double score;
-    int bird;
-} scored;
-
 static int by_score(const void *a, const void *b) {
-    const double x = ((const scored *)a)->score, y = ((const scored *)b)->score;
+    const double x = ((const sk_scored *)a)->score, y = ((const sk_scored *)b)->score;
     return (x > y) - (x < y);
 }
 
-double sk_roc_area(const double *scores, const int *birds, size_t n) {
-    scored *list = sk_alloc(n ? n : 1, sizeof *list);
-    if (!list) return NAN;
+/* Mann-Whitney by ranks; sorts the list. */
+static double area_of(sk_scored *list, size_t n) {
     double positives = 0, rank_sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        list[i] = (scored){scores[i], birds[i] != 0};
-        positives += list[i].bird;
-    }
     qsort(list, n, sizeof *list, by_score);
     for (size_t i = 0; i < n;) {
         size_t end = i;
-        double birds_here = 0;
-        for (; end < n && !(list[end].score > list[i].score); end++) birds_here += list[end].bird;
-        rank_sum += birds_here * ((double)(i + end) + 1) / 2; /* ranks i+1 .. end share their mean */
+        double birds = 0;
+        for (; end < n && !(list[end].score > list[i].score); end++) birds += list[end].bird;
+        rank_sum += birds * ((double)(i + end) + 1) / 2; /* ranks i+1 .. end share their mean */
+        positives += birds;
         i = end;
     }
-    sk_free(list);
     const double negatives = (double)n - positives;
     if (positives < 1 || negatives < 1) return NAN;
     return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives);
+}
+
+sk_status sk_roc_area(const double *scores, const int *birds, size_t n, double *area, sk_error *err) {
+    sk_scored *list = sk_alloc(n ? n : 1, sizeof *list);
+    if (!list) return sk_fail_memory(err, "the ROC area");
+    for (size_t i = 0; i < n; i++) list[i] = (sk_scored){scores[i], birds[i] != 0};
+    *area = area_of(list, n);
+    sk_free(list);
+    return SK_OK;
 }
 
 double sk_mcnemar(size_t only_first, size_t only_second) {
@@ -78,27 +77,14 @@ static double ratio(double a, double b) {
     return b > 0 ? a / b : NAN;
 }
 
-static double roc_of(const sk_evaluation *e, keep_fn keep, void *user, size_t n) {
-    double *scores = sk_alloc(n ? n : 1, sizeof *scores), area = NAN;
-    int *birds = sk_alloc(n ? n : 1, sizeof *birds);
-    size_t count = 0;
-    for (size_t i = 0; scores && birds && i < e->n && count < n; i++) {
-        if (keep && !keep(user, &e->samples[i])) continue;
-        scores[count] = sk_score(&e->outcomes[i].verdict, e->options.threshold, e->options.penalty);
-        birds[count++] = e->samples[i].label == SK_LABEL_BIRD;
-    }
-    if (scores && birds) area = sk_roc_area(scores, birds, count);
-    sk_free(scores);
-    sk_free(birds);
-    return area;
-}
-
 sk_metrics sk_evaluation_metrics_where(const sk_evaluation *e, keep_fn keep, void *user) {
     sk_metrics m = {0};
     for (size_t i = 0; i < e->n; i++) {
         if (keep && !keep(user, &e->samples[i])) continue;
-        m.confusion[e->samples[i].label == SK_LABEL_BIRD][e->outcomes[i].verdict.bird != 0]++;
-        m.n++;
+        const int bird = e->samples[i].label == SK_LABEL_BIRD;
+        m.confusion[bird][e->outcomes[i].verdict.bird != 0]++;
+        e->scratch[m.n++] =
+            (sk_scored){sk_score(&e->outcomes[i].verdict, e->options.threshold, e->options.penalty), bird};
     }
     const size_t right = m.confusion[0][0] + m.confusion[1][1];
     const double hit = (double)m.confusion[1][1], alarm = (double)m.confusion[0][1], miss = (double)m.confusion[1][0];
@@ -107,7 +93,7 @@ sk_metrics sk_evaluation_metrics_where(const sk_evaluation *e, keep_fn keep, voi
     m.precision = ratio(hit, hit + alarm);
     m.recall = ratio(hit, hit + miss);
     m.f1 = ratio(2 * hit, 2 * hit + alarm + miss);
-    m.roc_area = roc_of(e, keep, user, m.n);
+    m.roc_area = area_of(e->scratch, m.n);
     return m;
 }
 

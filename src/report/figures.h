@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The figures of siskin as sk_figure descriptions, so that files and the HTML report draw the same thing. */
+/* The figures of siskin as sk_figure descriptions, so that files and the HTML report draw the same thing. A figure's
+ * `user` must outlive it. */
 #ifndef SK_FIGURES_H
 #define SK_FIGURES_H
 
+#include "eval/evaluation.h"
 #include "report/plot.h"
 #include "siskin/report.h"
 
+/* ---- training curves ------------------------------------------------------------------------------------------- */
 /* Five rows of n numbers: epoch, loss of training and validation, accuracy of training and validation. */
 typedef struct sk_curves {
     double *numbers;
@@ -13,5 +16,55 @@ typedef struct sk_curves {
 } sk_curves;
 sk_status sk_curves_make(const sk_epoch_log *log, size_t epochs, sk_curves *out, sk_error *err);
 sk_figure sk_curves_figure(const sk_curves *curves);
+
+/* ---- confusion matrix, ROC, histogram ---------------------------------------------------------------------------- */
+typedef struct sk_confusion {
+    const char *title;
+    size_t counts[2][2]; /* [label][verdict] */
+} sk_confusion;
+sk_figure sk_confusion_figure(const sk_confusion *confusion);
+
+typedef struct sk_roc {
+    double *false_rate, *true_rate; /* of `points` thresholds, from none to all; NULL without both classes */
+    size_t points;
+    double area, threshold, at_false, at_true; /* the operating point */
+    size_t bins[2][20];                        /* [label] counts of the score in 20 equal bins */
+} sk_roc;
+sk_status sk_roc_make(const sk_evaluation *evaluation, sk_roc *out, sk_error *err);
+void sk_roc_free(sk_roc *roc);
+sk_figure sk_roc_figure(const sk_roc *roc);
+sk_figure sk_histogram_figure(const sk_roc *roc);
+
+/* ---- figures with pictures --------------------------------------------------------------------------------------- */
+/* Where pictures come from: `get` gives data NULL where there is none; the data stays the owner's. */
+typedef struct sk_pictures {
+    void (*get)(const void *user, size_t sample, sk_image *out);
+    const void *user;
+} sk_pictures;
+sk_pictures sk_pictures_of_cache(const sk_cache *cache);
+
+typedef struct sk_tsne_map {
+    const char *title;
+    const float *points; /* n x 2 */
+    const sk_evaluation *evaluation;
+    sk_pictures pictures;
+} sk_tsne_map;
+sk_figure sk_tsne_figure(const sk_tsne_map *map);
+
+/* Indices of the wrong outcomes, the most certain error first; released with sk_free. */
+sk_status sk_wrong_list(const sk_evaluation *evaluation, size_t **out, size_t *count, sk_error *err);
+typedef struct sk_wrong_sheet {
+    const sk_evaluation *evaluation;
+    const size_t *list;
+    size_t count, shown;
+    sk_pictures pictures;
+} sk_wrong_sheet;
+sk_figure sk_wrong_figure(const sk_wrong_sheet *sheet);
+/* PATH.png of the above. */
+sk_status sk_wrong_write(const char *path, const sk_wrong_sheet *sheet, sk_error *err);
+/* "clip.mp4, frame 12" */
+void sk_sample_caption(const sk_sample *sample, char *out, size_t size);
+/* "no bird" or "bird" */
+const char *sk_verdict_words(int bird);
 
 #endif

@@ -225,6 +225,10 @@ double sk_panel_y(const sk_panel *p, double value) {
 }
 
 static void tick_text(const sk_axis *axis, double value, char out[32]) {
+    if (axis->logarithmic) {
+        snprintf(out, 32, "%.0f", pow(10, value));
+        return;
+    }
     const double scale = axis->percent ? 100 : 1, step = axis->step * scale;
     int decimals = step >= 1 ? 0 : (int)ceil(-log10(step) - 1e-9);
     if (decimals > 6) decimals = 6;

@@ -48,6 +48,7 @@ void sk_plot_text_up(cairo_t *cr, const sk_font *font, double x, double y, const
 typedef struct sk_axis {
     double low, high, step; /* step > 0: distance of the ticks */
     int percent;            /* labels are 100 times the value with a % sign */
+    int logarithmic;        /* labels are 10 to the value */
     const char *label;      /* NULL: none */
 } sk_axis;
 /* Low and high rounded outwards to a step of 1, 2 or 5 times a power of ten with about `ticks` ticks. */

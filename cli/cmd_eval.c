@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* siskin eval: a model over a split of a dataset; figures and tables on stdout, or one JSON document, and a folder with
+ * the report. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "siskin/report.h"
+
+static const cli_option options[] = {
+    {'s', "split", CLI_CHOICE, "PART", "test", "part of the dataset to judge", .choices = "train|val|test"},
+    {0, "crops", CLI_CHOICE, "RULE", NULL, "crops per picture; the model's own rule if not given", .choices = "1|3|squeeze"},
+    {0, "threshold", CLI_DOUBLE, "P", NULL, "p of the centre crop that says bird; the model's own if not given",
+     .least = 0.000001, .most = 0.999999},
+    {0, "penalty", CLI_DOUBLE, "P", NULL, "p that a side crop must reach; the model's own if not given", .least = 0.000001,
+     .most = 1},
+    {0, "compare", CLI_STRING, "MODEL2", NULL, "second model over the same pictures, e.g. the int8 one"},
+    {'o', "output", CLI_STRING, "DIR", NULL, "folder for report.html, evaluation.json and the figures"},
+    {0, "perplexity", CLI_DOUBLE, "P", "30", "of the t-SNE map", .least = 1, .most = 1000},
+    {0, "iterations", CLI_INT, "N", "1000", "of the t-SNE map", .least = 1, .most = 100000},
+    {0, "seed", CLI_INT, "N", "0", "of the t-SNE map", .least = 0, .most = 9e15},
+    {0, "max-bad", CLI_INT, "N", "100", "give up at more unreadable pictures than this", .least = 0, .most = 1000000000},
+    {0, "threads", CLI_INT, "N", "0", "threads, 0 for all cores; the result does not depend on it", .least = 0, .most = 1024},
+    {0}};
+
+/* ---- text -------------------------------------------------------------------------------------------------------- */
+
+static const char *percent(char text[32], double value) {
+    if (isfinite(value)) snprintf(text, 32, "%.2f %%", value * 100);
+    else snprintf(text, 32, "-");
+    return text;
+}
+
+static const char *fraction(char text[32], double value) {
+    if (isfinite(value)) snprintf(text, 32, "%.4f", value);
+    else snprintf(text, 32, "-");
+    return text;
+}
+
+static void print_metrics(const sk_metrics *m) {
+    char a[32], b[32], c[32], d[32];
+    const size_t right = m->confusion[0][0] + m->confusion[1][1];
+    printf("%saccuracy   %s%s   95 %% interval %.2f - %.2f %%   (%zu of %zu)\n", cli_color(stdout, "bold"),
+           percent(a, m->accuracy), cli_color(stdout, "reset"), m->accuracy_low * 100, m->accuracy_high * 100, right, m->n);
+    printf("precision  %s   recall %s   F1 %s   ROC area %s\n\n", percent(a, m->precision), percent(b, m->recall),
+           fraction(c, m->f1), fraction(d, m->roc_area));
+    printf("%-16s %12s %12s\n", "label \\ verdict", "no bird", "bird");
+    printf("%-16s %12zu %12zu\n", "no bird", m->confusion[0][0], m->confusion[0][1]);
+    printf("%-16s %12zu %12zu\n", "bird", m->confusion[1][0], m->confusion[1][1]);
+}
+
+static int print_slices(cli *c, const sk_evaluation *evaluation, int by_group, sk_error *err) {
+    sk_slice *slices = NULL;
+    size_t count = 0;
+    if (sk_evaluation_slices(evaluation, by_group, &slices, &count, err) != SK_OK) return cli_fail(c, err);
+    int width = 10;
+    for (size_t i = 0; i < count; i++) {
+        const int length = (int)strlen(slices[i].name);
+        if (length > width) width = length < 48 ? length : 48;
+    }
+    printf("\n%-*s %8s %7s %9s   %-16s %7s %7s %8s\n", width, by_group ? "group" : "source", "pictures", "birds", "accuracy",
+           "95 % interval", "missed", "alarms", "ROC area");
+    for (size_t i = 0; i < count; i++) {
+        const sk_metrics *m = &slices[i].metrics;
+        char a[32], b[32], interval[32];
+        snprintf(interval, sizeof interval, "%.1f - %.1f %%", m->accuracy_low * 100, m->accuracy_high * 100);
+        printf("%-*s %8zu %7zu %9s   %-16s %7zu %7zu %8s\n", width, slices[i].name, m->n,
+               m->confusion[1][0] + m->confusion[1][1], percent(a, m->accuracy), interval, m->confusion[1][0],
+               m->confusion[0][1], fraction(b, m->roc_area));
+    }
+    sk_slices_free(slices);
+    return CLI_OK;
+}
+
+static void print_wrong(const sk_evaluation *evaluation, const sk_dataset *dataset, size_t wrong) {
+    printf("\nwrong pictures: %zu\n", wrong);
+    for (size_t i = 0; i < sk_evaluation_count(evaluation); i++) {
+        const sk_outcome *o = sk_evaluation_outcome(evaluation, i);
+        const sk_sample *s = sk_dataset_sample(dataset, o->sample);
+        if ((o->verdict.bird != 0) == (s->label == SK_LABEL_BIRD)) continue;
+        printf("  %-7s p %.3f", s->label == SK_LABEL_BIRD ? "bird" : "no bird", (double)o->verdict.p[0]);
+        for (int k = 1; k < o->verdict.crops; k++) printf(" %.3f", (double)o->verdict.p[k]);
+        printf("  %s", s->path);
+        if (s->frame >= 0) printf(" frame %lld", (long long)s->frame);
+        printf("\n");
+    }
+}
+
+static int print_comparison(cli *c, const sk_evaluation *first, const sk_evaluation *second, const char *name,
+                            sk_error *err) {
+    sk_comparison d;
+    char a[32];
+    if (sk_evaluation_compare(first, second, &d, err) != SK_OK) return cli_fail(c, err);
+    const sk_metrics m = sk_evaluation_metrics(second);
+    printf("\ncompared with %s\n", name);
+    print_metrics(&m);
+    printf("\naccuracy %+.2f points; %zu of %zu verdicts differ (%s): only the first is right on %zu, only the second on %zu\n"
+           "McNemar's exact test p %.4g; p of bird differs by %.4f in the mean, %.4f at most\n",
+           d.accuracy_difference * 100, d.flips, d.n, percent(a, d.flip_rate), d.only_first, d.only_second, d.mcnemar_p,
+           d.mean_dp, d.max_dp);
+    return CLI_OK;
+}
+
+/* ---- work -------------------------------------------------------------------------------------------------------- */
+
+typedef struct work {
+    sk_dataset *dataset;
+    sk_cache *cache;
+    sk_classifier *model, *other_model;
+    sk_evaluation *evaluation, *other;
+    sk_eval_options eval;
+    sk_report_options report;
+    char run[4096];
+} work;
+
+static void finish(work *w) {
+    sk_evaluation_free(w->evaluation);
+    sk_evaluation_free(w->other);
+    sk_classifier_close(w->model);
+    sk_classifier_close(w->other_model);
+    sk_cache_close(w->cache);
+    sk_dataset_close(w->dataset);
+}
+
+/* MODEL itself or the folder around it, if there is a log of a training run. */
+static const char *run_of(const char *model, char *out, size_t size) {
+    char log[4200];
+    for (int up = 0; up < 2; up++) {
+        snprintf(out, size, "%s", model);
+        char *slash = strrchr(out, '/');
+        if (up && slash) *slash = 0;
+        else if (up) snprintf(out, size, ".");
+        snprintf(log, sizeof log, "%s/log.tsv", out);
+        FILE *file = fopen(log, "r");
+        if (file) {
+            fclose(file);
+            return out;
+        }
+    }
+    return NULL;
+}
+
+/* What the command line says, else what the model's card says. */
+static sk_status choose(cli *c, work *w, sk_error *err) {
+    const sk_card *card = sk_classifier_card(w->model);
+    sk_eval_options *e = &w->eval;
+    e->crops = card->crops == 3 ? SK_CROPS_THREE : card->crops == 0 ? SK_CROPS_SQUEEZE : SK_CROPS_ONE;
+    e->threshold = cli_given(c, "threshold") ? (float)cli_double(c, "threshold") : card->threshold;
+    e->penalty = cli_given(c, "penalty") ? (float)cli_double(c, "penalty") : card->penalty;
+    e->threads = (int)cli_int(c, "threads");
+    e->max_bad = (int)cli_int(c, "max-bad");
+    e->with_features = cli_given(c, "output");
+    w->report.tsne = sk_tsne_defaults();
+    w->report.tsne.perplexity = cli_double(c, "perplexity");
+    w->report.tsne.iterations = (int)cli_int(c, "iterations");
+    w->report.tsne.seed = (uint64_t)cli_int(c, "seed");
+    w->report.tsne.threads = e->threads;
+    const sk_status status = cli_given(c, "crops") ? sk_crops_parse(cli_string(c, "crops"), &e->crops, err) : SK_OK;
+    return status ? status : sk_split_parse(cli_string(c, "split"), &e->split, err);
+}
+
+static sk_status evaluate(cli *c, work *w, sk_error *err) {
+    const sk_hooks *hooks = cli_hooks(c);
+    const char *model = cli_arg(c, 0), *second = cli_string(c, "compare");
+    size_t bad = 0;
+    sk_status status = sk_classifier_open(model, &w->model, err);
+    if (!status && second) status = sk_classifier_open(second, &w->other_model, err);
+    if (!status) status = choose(c, w, err);
+    if (!status) status = sk_dataset_open(cli_arg(c, 1), &w->dataset, err);
+    if (!status) status = sk_cache_open(w->dataset, w->eval.max_bad, w->eval.threads, hooks, &w->cache, &bad, err);
+    if (!status) status = sk_evaluate(w->model, w->dataset, w->cache, &w->eval, hooks, &w->evaluation, err);
+    if (!status && second) {
+        sk_eval_options plain = w->eval;
+        plain.with_features = 0;
+        status = sk_evaluate(w->other_model, w->dataset, w->cache, &plain, hooks, &w->other, err);
+    }
+    w->report.model_path = model;
+    w->report.run_dir = run_of(model, w->run, sizeof w->run);
+    w->report.other = w->other;
+    w->report.other_name = second;
+    if (!status && cli_given(c, "output"))
+        status = sk_report_write(cli_string(c, "output"), w->evaluation, w->model, w->dataset, w->cache, &w->report, hooks,
+                                 err);
+    return status;
+}
+
+static int print_json(cli *c, const work *w, sk_error *err) {
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    if (sk_report_json(w->evaluation, w->model, w->dataset, &w->report, &bytes, &size, err) != SK_OK)
+        return cli_fail(c, err);
+    fwrite(bytes, 1, size, stdout);
+    sk_free_bytes(bytes);
+    return CLI_OK;
+}
+
+static int print_text(cli *c, const work *w, sk_error *err) {
+    const sk_metrics m = sk_evaluation_metrics(w->evaluation);
+    const char *crops = w->eval.crops == SK_CROPS_THREE ? "3 crops" : w->eval.crops == SK_CROPS_ONE ? "1 crop" : "squeezed";
+    printf("%s on %s of %s: %zu pictures, %s, threshold %g", w->report.model_path, sk_split_name(w->eval.split),
+           sk_dataset_dir(w->dataset), m.n, crops, (double)w->eval.threshold);
+    if (w->eval.crops == SK_CROPS_THREE) printf(", penalty %g", (double)w->eval.penalty);
+    printf("\n\n");
+    print_metrics(&m);
+    int code = print_slices(c, w->evaluation, 0, err);
+    if (!code) code = print_slices(c, w->evaluation, 1, err);
+    if (code) return code;
+    print_wrong(w->evaluation, w->dataset, m.confusion[0][1] + m.confusion[1][0]);
+    if (w->other) code = print_comparison(c, w->evaluation, w->other, w->report.other_name, err);
+    if (!code && cli_given(c, "output")) printf("\nreport: %s/report.html\n", cli_string(c, "output"));
+    return code;
+}
+
+static int run(cli *c) {
+    sk_error err = {0};
+    work w = {0};
+    int code = CLI_OK;
+    if (evaluate(c, &w, &err) != SK_OK) code = cli_fail(c, &err);
+    else if (cli_json(c)) code = print_json(c, &w, &err);
+    else if (!cli_quiet(c)) code = print_text(c, &w, &err);
+    finish(&w);
+    return code;
+}
+
+const cli_verb verb_eval = {
+    "eval", "judges a model on a part of a dataset", "MODEL DATASET", 2, 2, options, run,
+    .description =
+        "Runs MODEL (a run folder, safetensors, .pth, .skn, or ONNX written by siskin) over every labelled, readable picture "
+        "of one part of DATASET. Prints accuracy with Wilson's 95 % interval, the confusion matrix, precision, recall, F1 "
+        "and ROC area, the same per source and per group, and the wrong pictures with p of bird for every crop.\n\n"
+        "With -o it writes a folder: report.html, one file to look at and to pass on, the figures (confusion matrix, ROC "
+        "curve, histogram of the score, t-SNE map of the pooled features, contact sheet of the wrong pictures) as PNG and "
+        "SVG, and evaluation.json. --json prints that document.\n\n"
+        "With --compare a second model judges the same pictures: difference of accuracy, verdicts that differ, McNemar's "
+        "exact test, change of p.",
+    .examples = "siskin eval run birds -o report\n"
+                "siskin eval run birds --crops 3 --penalty 0.8 --compare bird.skn -o report\n"
+                "siskin eval bird.skn birds --split val --json > val.json\n"};

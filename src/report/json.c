@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* evaluation.json, described in docs/formats.md. Holds neither times nor dates: the same model over the same pictures
+ * gives the same bytes. */
+#include "formats/json.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "report/page.h"
+
+const char *sk_crops_words(sk_crops crops) {
+    return crops == SK_CROPS_THREE ? "3" : crops == SK_CROPS_SQUEEZE ? "squeeze" : "1";
+}
+
+static void put_text(sk_text *out, const char *before, const char *value) {
+    sk_text_add(out, "%s", before);
+    sk_json_put_string(out, value);
+}
+
+static void put_number(sk_text *out, const char *before, double value) {
+    sk_text_add(out, "%s", before);
+    sk_json_put_number(out, value);
+}
+
+/* A float as the shortest decimal that means it, not as the double it widens to. */
+static void put_float(sk_text *out, const char *before, float value) {
+    char text[32];
+    for (int digits = 1; digits <= 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)value);
+        if (strtof(text, NULL) == value) break;
+    }
+    sk_text_add(out, "%s%s", before, text);
+}
+
+static void put_metrics(sk_text *out, const sk_metrics *m) {
+    sk_text_add(out, "\"n\": %zu", m->n);
+    put_number(out, ", \"accuracy\": ", m->accuracy);
+    put_number(out, ", \"accuracy_low\": ", m->accuracy_low);
+    put_number(out, ", \"accuracy_high\": ", m->accuracy_high);
+    sk_text_add(out, ", \"confusion\": [[%zu, %zu], [%zu, %zu]]", m->confusion[0][0], m->confusion[0][1],
+                m->confusion[1][0], m->confusion[1][1]);
+    put_number(out, ", \"precision\": ", m->precision);
+    put_number(out, ", \"recall\": ", m->recall);
+    put_number(out, ", \"f1\": ", m->f1);
+    put_number(out, ", \"roc_area\": ", m->roc_area);
+}
+
+static void put_slices(sk_text *out, const char *name, const sk_slice *slices, size_t count) {
+    sk_text_add(out, ",\n  \"%s\": [", name);
+    for (size_t i = 0; i < count; i++) {
+        put_text(out, i ? ",\n    {\"name\": " : "\n    {\"name\": ", slices[i].name);
+        sk_text_add(out, ", ");
+        put_metrics(out, &slices[i].metrics);
+        sk_text_add(out, "}");
+    }
+    sk_text_add(out, "%s]", count ? "\n  " : "");
+}
+
+static void put_verdict(sk_text *out, const char *key, const sk_verdict *v) {
+    sk_text_add(out, ", \"%s\": \"%s\", \"%s\": [", key, sk_label_name(v->bird ? SK_LABEL_BIRD : SK_LABEL_NOBIRD),
+                strcmp(key, "verdict") ? "other_p" : "p");
+    for (int i = 0; i < v->crops && i < 3; i++) put_float(out, i ? ", " : "", v->p[i]);
+    sk_text_add(out, "]");
+}
+
+static void put_outcome(sk_text *out, const sk_page *page, size_t i, int first) {
+    const sk_evaluation *e = page->in->evaluation;
+    const sk_sample *s = &e->samples[i];
+    put_text(out, first ? "\n    {\"path\": " : ",\n    {\"path\": ", s->path);
+    if (s->frame >= 0) sk_text_add(out, ", \"frame\": %lld", (long long)s->frame);
+    if (s->time_s >= 0) put_number(out, ", \"time_s\": ", s->time_s);
+    put_text(out, ", \"source\": ", s->source);
+    put_text(out, ", \"group\": ", s->group);
+    sk_text_add(out, ", \"label\": \"%s\"", sk_label_name(s->label));
+    put_verdict(out, "verdict", &e->outcomes[i].verdict);
+    sk_text_add(out, ", \"deciding\": %d", e->outcomes[i].verdict.deciding);
+    if (page->in->other) put_verdict(out, "other_verdict", &page->in->other->outcomes[i].verdict);
+    sk_text_add(out, "}");
+}
+
+static void put_comparison(sk_text *out, const sk_page *page) {
+    const sk_comparison *c = &page->comparison;
+    put_text(out, ",\n  \"comparison\": {\"other\": ", page->in->other_name ? page->in->other_name : "");
+    sk_text_add(out, ", \"n\": %zu, \"both_right\": %zu, \"only_first\": %zu, \"only_second\": %zu, \"both_wrong\": %zu, "
+                "\"flips\": %zu", c->n, c->both_right, c->only_first, c->only_second, c->both_wrong, c->flips);
+    put_number(out, ", \"accuracy_difference\": ", c->accuracy_difference);
+    put_number(out, ", \"flip_rate\": ", c->flip_rate);
+    put_number(out, ", \"mcnemar_p\": ", c->mcnemar_p);
+    put_number(out, ", \"mean_dp\": ", c->mean_dp);
+    put_number(out, ", \"max_dp\": ", c->max_dp);
+    sk_text_add(out, ",\n    \"other_metrics\": {");
+    put_metrics(out, &page->other_metrics);
+    sk_text_add(out, "}}");
+}
+
+void sk_page_json(const sk_page *page, sk_text *out) {
+    const sk_page_input *in = page->in;
+    const sk_evaluation *e = in->evaluation;
+    put_text(out, "{\n  \"format\": \"siskin evaluation\", \"version\": 1,\n  \"model\": {\"path\": ", in->model_path);
+    put_text(out, ", \"arch\": ", sk_arch_name(in->card.arch));
+    sk_text_add(out, ", \"int8\": %s, \"size\": %d, \"classes\": ", in->is_int8 ? "true" : "false", in->card.size);
+    sk_json_put_string(out, in->card.class_names);
+    put_text(out, ", \"run_id\": ", in->card.run_id);
+    put_text(out, "},\n  \"dataset\": {\"dir\": ", in->dataset_dir);
+    sk_text_add(out, ", \"split\": \"%s\", \"judged\": %zu, \"unlabelled\": %zu, \"unreadable\": %zu},\n",
+                sk_split_name(e->options.split), e->n, e->unlabelled, e->unreadable);
+    sk_text_add(out, "  \"rule\": {\"crops\": \"%s\"", sk_crops_words(e->options.crops));
+    put_float(out, ", \"threshold\": ", e->options.threshold);
+    put_float(out, ", \"penalty\": ", e->options.penalty);
+    sk_text_add(out, "},\n  \"metrics\": {");
+    put_metrics(out, &page->metrics);
+    sk_text_add(out, "}");
+    put_slices(out, "sources", page->sources, page->source_count);
+    put_slices(out, "groups", page->groups, page->group_count);
+    if (in->other) put_comparison(out, page);
+    sk_text_add(out, ",\n  \"wrong\": [");
+    for (size_t i = 0; i < page->wrong_count; i++) put_outcome(out, page, page->wrong[i], i == 0);
+    sk_text_add(out, "%s],\n  \"pictures\": [", page->wrong_count ? "\n  " : "");
+    for (size_t i = 0; i < e->n; i++) put_outcome(out, page, i, i == 0);
+    sk_text_add(out, "%s]\n}\n", e->n ? "\n  " : "");
+}
