@@ -99,9 +99,10 @@ void cli_help_all(FILE *file) {
         fprintf(file, "%*s", 14 - n, "");
         wrap(file, cli_verbs[i]->summary, 14, 14);
     }
-    fprintf(file, "\n'siskin VERB --help' explains a verb, 'siskin --version' tells the version.\n"
-                  "Exit status: 0 done, 1 failure, 2 wrong call, 3 the data has a finding (a leak, too many bad files),\n"
-                  "130 stopped.\n");
+    fprintf(file,
+            "\n'siskin VERB --help' explains a verb, 'siskin --version' tells the version.\n"
+            "Exit status: 0 done, 1 failure, 2 wrong call, 3 the data has a finding (a leak, too many bad files),\n"
+            "130 stopped.\n");
 }
 
 /* ---- man pages ------------------------------------------------------------------------------------------ */
@@ -183,17 +184,19 @@ static void man_verb(const cli_verb *verb) {
 
 static void man_all(void) {
     man_head("siskin", "bird or no bird: trains, evaluates and quantises models for camera boards");
-    printf(".B siskin\n.I VERB\n[arguments] [options]\n.SH DESCRIPTION\n"
-           "From the videos of a bird feeder to a bird / no\\-bird model on a camera board. Each step is one verb, each "
-           "thing between two steps is one documented file or folder.\n.SH VERBS\n");
+    printf(
+        ".B siskin\n.I VERB\n[arguments] [options]\n.SH DESCRIPTION\n"
+        "From the videos of a bird feeder to a bird / no\\-bird model on a camera board. Each step is one verb, each "
+        "thing between two steps is one documented file or folder.\n.SH VERBS\n");
     for (int i = 0; cli_verbs[i]; i++) {
         printf(".TP\n.BR siskin\\-%s (1)\n", cli_verbs[i]->name);
         roff(cli_verbs[i]->summary);
         putchar('\n');
     }
     man_exit_status();
-    printf(".SH ENVIRONMENT\n.TP\n.B SISKIN_CPU\n\\fBc\\fR forces the reference kernels; unset, the fastest that the CPU "
-           "has are used.\n.TP\n.B NO_COLOR\nset to anything: no colours.\n");
+    printf(
+        ".SH ENVIRONMENT\n.TP\n.B SISKIN_CPU\n\\fBc\\fR forces the reference kernels; unset, the fastest that the CPU "
+        "has are used.\n.TP\n.B NO_COLOR\nset to anything: no colours.\n");
     man_examples("siskin import frames.tsv photos.tsv -o birds\nsiskin split birds --ratio 6:2:2 --seed 1\n"
                  "siskin check birds\nsiskin train birds -o run --pretrained bird-small.safetensors\n"
                  "siskin eval run birds --split test -o report\n"
