@@ -56,18 +56,19 @@ static sk_dataset *make_dataset(const char *name, int skip) {
     snprintf(table, sizeof table, "%s/table.tsv", dir);
     FILE *file = fopen(table, "w");
     assert_non_null(file);
-    fprintf(file, "path\tlabel\tsource\tgroup\tsplit\n");
+    fprintf(file, "path\tlabel\tsource\tgroup\trole\tsplit\n");
     for (unsigned i = 0; i < PER_CLASS * 2; i++) {
         const int bird = (int)(i % 2), val = i % 8 > 5;
         char picture[600];
         if ((val && skip == 2) || (!val && bird == skip)) continue;
         snprintf(picture, sizeof picture, "%s/p%02u.png", dir, i);
         draw(picture, bird, i);
-        fprintf(file, "p%02u.png\t%s\tpaint\tg%u\t%s\n", i, bird ? "bird" : "nobird", i, val ? "val" : "train");
+        fprintf(file, "p%02u.png\t%s\tpaint\tg%u\tclip\t%s\n", i, bird ? "bird" : "nobird", i, val ? "val" : "train");
     }
     fclose(file);
     const char *inputs[] = {table};
-    const sk_import_options options = sk_import_defaults();
+    sk_import_options options = sk_import_defaults();
+    options.birds_per_clip = options.empties_per_clip = 0;
     sk_import_report report;
     if (sk_dataset_import(inputs, 1, dir, &options, NULL, &report, &err) != SK_OK) fail_msg("%s", err.message);
     sk_dataset *dataset = NULL;

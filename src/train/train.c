@@ -147,7 +147,7 @@ static sk_status diverged(const job *j, const char *what, sk_error *err) {
 
 static sk_status train_epoch(job *j, int epoch, sk_epoch_log *row, sk_error *err) {
     char stage[64];
-    const size_t total = sk_loader_size(j->train);
+    const size_t total = sk_loader_size(j->train) + sk_loader_size(j->val);
     size_t done = 0, right = 0;
     double loss_sum = 0;
     snprintf(stage, sizeof stage, "epoch %d/%d", epoch, j->options.epochs);
@@ -189,8 +189,11 @@ static double cross_entropy(const float *logits, int label, int *right) {
 }
 
 static sk_status validate(job *j, sk_epoch_log *row, sk_error *err) {
+    char stage[64];
+    const size_t total = sk_loader_size(j->train) + sk_loader_size(j->val);
     size_t done = 0, right = 0;
     double loss = 0;
+    snprintf(stage, sizeof stage, "epoch %d/%d", row->epoch, j->options.epochs);
     sk_loader_start(j->val, 0);
     for (;;) {
         sk_batch batch;
@@ -206,7 +209,8 @@ static sk_status validate(job *j, sk_epoch_log *row, sk_error *err) {
             right += (size_t)hit;
         }
         done += (size_t)batch.n;
-        sk_progress(j->hooks, "validation", "images", done, sk_loader_size(j->val));
+        /* The last batch is told by on_epoch: one bar and one line per epoch. */
+        if (done < sk_loader_size(j->val)) sk_progress(j->hooks, stage, "images", sk_loader_size(j->train) + done, total);
     }
     row->val_loss = loss / (double)done;
     row->val_accuracy = (double)right / (double)done;
