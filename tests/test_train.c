@@ -479,6 +479,61 @@ static void test_adam(void **unused) {
     sk_model_free(old);
 }
 
+/* A hundred real photographs, from the ImageNet backbone: a few steps must tell birds from the rest. */
+static void test_photographs(void **unused) {
+    (void)unused;
+    const char *shared = getenv("SISKIN_SHARED");
+    char base[512], table[600], line[2048];
+    snprintf(base, sizeof base, "%s", shared ? shared : SK_SOURCE_DIR "/../shared");
+    snprintf(table, sizeof table, "%s/data/photos.tsv", base);
+    FILE *in = fopen(table, "r");
+    if (!in) {
+        print_message("left out: no %s\n", table);
+        skip();
+    }
+    char *dir = in_root("photos"), mine[600], weights[600];
+    sk_error err = {0};
+    assert_int_equal(sk_make_dirs(dir, &err), SK_OK);
+    snprintf(mine, sizeof mine, "%s/table.tsv", dir);
+    FILE *out = fopen(mine, "w");
+    assert_non_null(out);
+    fprintf(out, "path\tlabel\tsource\tgroup\trole\tsplit\n");
+    for (unsigned row = 0, taken = 0; fgets(line, sizeof line, in); row++) {
+        char path[512], label[32], source[128];
+        if (sscanf(line, "%511s %31s %127s", path, label, source) != 3 || row % 67 != 1 || !strstr(line, "\ttrain")) continue;
+        fprintf(out, "%s/data/%s\t%s\t%s\tg%u\tclip\t%s\n", base, path, label, source, row, taken++ % 3 ? "train" : "val");
+    }
+    fclose(in);
+    fclose(out);
+    const char *inputs[] = {mine};
+    sk_import_options import = sk_import_defaults();
+    import.birds_per_clip = import.empties_per_clip = 0;
+    sk_import_report report;
+    sk_dataset *dataset = NULL;
+    if (sk_dataset_import(inputs, 1, dir, &import, NULL, &report, &err) != SK_OK) fail_msg("%s", err.message);
+    if (sk_dataset_open(dir, &dataset, &err) != SK_OK) fail_msg("%s", err.message);
+    sk_train_options options = sk_train_defaults(SK_ARCH_V3_SMALL);
+    snprintf(weights, sizeof weights, "%s/weights/mobilenet_v3_small_imagenet_backbone.safetensors", base);
+    options.pretrained = weights;
+    options.epochs = 4;
+    options.batch = 20;
+    options.lr = 5e-4f;
+    train(dataset, "photo_run", &options);
+    sk_dataset_close(dataset);
+    sk_epoch_log *log = NULL;
+    size_t rows = 0;
+    char *run = in_root("photo_run");
+    assert_int_equal(sk_train_log_read(run, &log, &rows, &err), SK_OK);
+    assert_int_equal(rows, 4);
+    print_message("photographs: validation accuracy %.3f, training loss %.3f to %.3f\n", log[3].val_accuracy,
+                  log[0].train_loss, log[3].train_loss);
+    assert_true(log[3].train_loss < 0.6 * log[0].train_loss);
+    assert_true(log[3].val_accuracy > 0.75);
+    sk_train_log_free(log);
+    sk_free(run);
+    sk_free(dir);
+}
+
 static void remove_tree(const char *path) {
     DIR *dir = opendir(path);
     if (dir) {
@@ -517,7 +572,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_threads),   cmocka_unit_test(test_cancel_and_resume),
         cmocka_unit_test(test_extend),    cmocka_unit_test(test_kill),      cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_freeze),    cmocka_unit_test(test_pretrained), cmocka_unit_test(test_sentences),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_no_memory),  cmocka_unit_test(test_photographs),
     };
     return cmocka_run_group_tests_name("train", tests, setup, teardown);
 }
