@@ -136,6 +136,52 @@ static void a_damaged_cache_is_built_anew(void **state)
     sk_dataset_close(d);
 }
 
+/* Several programs ask for the same missing cache at once: all get it, and it is whole. */
+static void builders_do_not_meet(void **state)
+{
+    (void)state;
+    sk_text rows = {0};
+    make_dir(at("race"));
+    for (int i = 0; i < 40; i++) {
+        write_scene(at("race/%d.jpg", i), (uint64_t)(800 + i), 60, 50);
+        sk_text_add(&rows, "%d.jpg\t\t\tbird\ts\ts\tweb\ttrain\n", i);
+    }
+    write_dataset("race", rows.data);
+    sk_text_free(&rows);
+    pid_t children[4];
+    for (int k = 0; k < 4; k++) {
+        children[k] = fork();
+        if (children[k] == 0) {
+            sk_cache *cache = NULL;
+            sk_dataset *mine = NULL;
+            int ok = sk_dataset_open(at("race"), &mine, NULL) == SK_OK &&
+                     sk_cache_open(mine, 0, 1, NULL, &cache, NULL, NULL) == SK_OK;
+            for (size_t i = 0; ok && i < 40; i++) {
+                sk_image image;
+                sk_cache_image(cache, i, &image);
+                ok = image.data != NULL;
+            }
+            _exit(ok ? 0 : 1);
+        }
+    }
+    for (int k = 0; k < 4; k++) {
+        int status = 1;
+        waitpid(children[k], &status, 0);
+        assert_int_equal(status, 0);
+    }
+    char *raced = read_text(at("race/cache.skc"));
+    struct stat info;
+    assert_int_equal(stat(at("race/cache.skc"), &info), 0);
+    unlink(at("race/cache.skc"));
+    sk_dataset *d = open_dataset(at("race"));
+    sk_cache_close(open_cache(d, 1));
+    char *alone = read_text(at("race/cache.skc"));
+    assert_memory_equal(raced, alone, (size_t)info.st_size);
+    sk_free(raced);
+    sk_free(alone);
+    sk_dataset_close(d);
+}
+
 /* ---- failing memory, failing disk, killed process ----------------------------------------------- */
 static void every_failed_allocation_is_survived(void **state)
 {
@@ -276,6 +322,7 @@ static void cancelling_stops(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(builders_do_not_meet),
         cmocka_unit_test(a_kill_while_building_costs_nothing),
         cmocka_unit_test(the_cache_holds_what_decoding_gives),
         cmocka_unit_test(the_cache_rebuilds_what_changed),

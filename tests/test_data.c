@@ -83,6 +83,8 @@ static void a_broken_dataset_is_told(void **state)
         {"a.jpg\tx\t\tbird\ts\tg\tweb\ttrain\n", ":2: frame `x` is not a frame number from 0 on (empty: a picture)"},
         {"a.jpg\t\t\tbird\ts\t\tweb\ttrain\n", ":2: path, source and group must not be empty"},
         {"a.jpg\t\t\tbird\ts\tg\ttrain\ttrain\n", ":2: role `train` is not one of clip, web, held-out"},
+        {"a.jpg\t\t\tbird\ts\tg\tweb\ttrain\n\na.jpg\t\t\tnobird\ts\tg\tweb\ttrain\n",
+         ":4: lists again what line 2 lists: a.jpg"},
         {"a.jpg\t\t\tbird\ts\tg\tweb\tdev\n", ":2: split `dev` is not one of train, val, test (empty: none)"}};
     make_dir(at("hand"));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -258,6 +260,45 @@ static void a_dataset_can_be_imported_again(void **state)
     sk_dataset_close(b);
 }
 
+static void a_root_stands_for_the_tables_folder(void **state)
+{
+    (void)state;
+    const char *input = at("elsewhere.tsv");
+    sk_import_options o = sk_import_defaults();
+    sk_import_report r;
+    o.root = at("in");
+    write_text(input, "path\tlabel\nphotos/b.png\tbird\n");
+    assert_int_equal(sk_dataset_import(&input, 1, at("rooted"), &o, NULL, &r, NULL), SK_OK);
+    assert_int_equal(r.kept, 1);
+    sk_dataset *d = open_dataset(at("rooted"));
+    assert_string_equal(sk_dataset_sample(d, 0)->path, at("in/photos/b.png"));
+    assert_string_equal(sk_dataset_sample(d, 0)->source, "photos");
+    sk_dataset_close(d);
+}
+
+/* A dataset that holds its pictures can be moved with them and keeps its cache. */
+static void a_moved_dataset_needs_nothing_new(void **state)
+{
+    (void)state;
+    const char *input = at("own/set/t.tsv");
+    make_dir(at("own/set"));
+    write_scene(at("own/set/a.jpg"), 41, 60, 60);
+    write_scene(at("own/set/b.jpg"), 42, 60, 60);
+    write_text(input, "path\tlabel\na.jpg\tbird\nb.jpg\tnobird\n");
+    assert_int_equal(sk_dataset_import(&input, 1, at("own/set"), NULL, NULL, NULL, NULL), SK_OK);
+    assert_int_equal(rename(at("own/set"), at("own/moved")), 0);
+    sk_dataset *d = open_dataset(at("own/moved"));
+    assert_string_equal(sk_dataset_sample(d, 0)->path, at("own/moved/a.jpg"));
+    struct stat before, after;
+    assert_int_equal(stat(at("own/moved/cache.skc"), &before), 0);
+    sk_cache *cache = NULL;
+    assert_int_equal(sk_cache_open(d, 0, 1, NULL, &cache, NULL, NULL), SK_OK);
+    assert_int_equal(stat(at("own/moved/cache.skc"), &after), 0);
+    assert_true(before.st_ino == after.st_ino);
+    sk_cache_close(cache);
+    sk_dataset_close(d);
+}
+
 /* ---- candidate frames --------------------------------------------------------------------------- */
 static void frames_are_picked_once(void **state)
 {
@@ -341,6 +382,8 @@ int main(void)
         cmocka_unit_test(broken_clips_are_left_out),
         cmocka_unit_test(contradictions_are_refused),
         cmocka_unit_test(a_dataset_can_be_imported_again),
+        cmocka_unit_test(a_root_stands_for_the_tables_folder),
+        cmocka_unit_test(a_moved_dataset_needs_nothing_new),
         cmocka_unit_test(frames_are_picked_once),
         cmocka_unit_test(the_shared_data_is_imported_as_it_is),
     };

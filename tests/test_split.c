@@ -235,12 +235,50 @@ static void a_fixed_camera_is_no_leak(void **state)
     assert_int_equal(r.near_duplicates, 1);
 }
 
+/* ---- the verbs ---------------------------------------------------------------------------------- */
+static int run_program(const char *arguments)
+{
+    const char *program = getenv("SISKIN_PROGRAM");
+    char *command = sk_format("cd '%s' && '%s' %s >out 2>err", work, program, arguments);
+    assert_non_null(command);
+    const int status = system(command);
+    sk_free(command);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void the_verbs_answer_with_their_exit_codes(void **state)
+{
+    (void)state;
+    if (!getenv("SISKIN_PROGRAM")) {
+        print_message("left out: SISKIN_PROGRAM does not name the program\n");
+        skip();
+    }
+    assert_int_equal(run_program("import in/photos.tsv in/feeder/frames.tsv in/classes -o verbs"), 0);
+    char *out = read_text(at("out"));
+    assert_non_null(strstr(out, "of 46 rows kept"));
+    sk_free(out);
+    assert_int_equal(run_program("import in/photos.tsv --max-bad 1 -o verbs"), 3);
+    assert_int_equal(run_program("split verbs --ratio 6:2"), 2);
+    assert_int_equal(run_program("split verbs --ratio 6:2:2 --seed 3"), 0);
+    assert_int_equal(run_program("check verbs"), 0);
+    assert_int_equal(run_program("check nowhere"), 1);
+    write_scene(at("leak/copy.png"), 203, 60, 45);
+    write_dataset("leak", "p3.jpg\t\t\tbird\ta\ta\tweb\ttrain\ncopy.png\t\t\tbird\tb\tb\theld-out\ttest\n");
+    assert_int_equal(run_program("check leak --json"), 3);
+    out = read_text(at("out"));
+    assert_non_null(strstr(out, "\"near_duplicates\":1,"));
+    assert_non_null(strstr(out, "\"leak\":true}"));
+    sk_free(out);
+    assert_int_equal(run_program("check leak --fix"), 0);
+    assert_int_equal(run_program("check leak"), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(splits_keep_groups_together), cmocka_unit_test(splits_are_stratified),
         cmocka_unit_test(planted_leaks_are_found),     cmocka_unit_test(duplicates_can_be_taken_out),
-        cmocka_unit_test(a_fixed_camera_is_no_leak),
+        cmocka_unit_test(a_fixed_camera_is_no_leak),   cmocka_unit_test(the_verbs_answer_with_their_exit_codes),
     };
     return cmocka_run_group_tests_name("split", tests, start, finish);
 }

@@ -2,9 +2,14 @@
 /* Building side of the decoded cache. Pictures are decoded in parallel, a batch at a time, and written in order, so
  * that the same pictures give the same file; a clip is decoded in one pass for all its frames. The new file is written
  * aside and takes the old one's place only when complete: whatever happens before, the old cache stands. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "data/data.h"
 #include "siskin/video.h"
@@ -343,6 +348,27 @@ static sk_status map_file(builder *b, uint8_t *unreadable, sk_cache **out, sk_er
     return SK_OK;
 }
 
+/* Two programs must not write the same file aside at once: the second waits and then finds the first one's work. The
+ * kernel lets go of the lock whatever becomes of its holder. *lock may end up -1, where files cannot be locked. */
+static sk_status take_lock(const builder *b, int *lock, sk_error *err)
+{
+    int told = 0;
+    *lock = open(b->dataset->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (*lock >= 0 && flock(*lock, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK && errno != EINTR) {
+            close(*lock);
+            *lock = -1;
+            break;
+        }
+        if (!told++)
+            sk_log(b->hooks, SK_LOG_NOTE, "waiting for another program that builds the cache of %s", b->dataset->dir);
+        if (sk_cancelled(b->hooks))
+            return sk_fail(err, SK_ERR_CANCELLED, "stopped while waiting for the cache");
+        nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    }
+    return SK_OK;
+}
+
 sk_status sk_cache_open_flags(const sk_dataset *dataset, int max_bad, int threads, const sk_hooks *hooks,
                               uint8_t *unreadable, sk_cache **out, size_t *bad, sk_error *err)
 {
@@ -350,6 +376,7 @@ sk_status sk_cache_open_flags(const sk_dataset *dataset, int max_bad, int thread
                  .hooks = hooks,
                  .max_bad = max_bad < 0 ? 0 : (size_t)max_bad,
                  .threads = sk_thread_count(threads)};
+    int lock = -1;
     *out = NULL;
     if (bad)
         *bad = 0;
@@ -358,6 +385,8 @@ sk_status sk_cache_open_flags(const sk_dataset *dataset, int max_bad, int thread
     b.keys = sk_calloc(dataset->size + 1, sizeof *b.keys);
     b.sources = sk_calloc(dataset->size + 1, sizeof *b.sources);
     sk_status status = b.path && b.order && b.keys && b.sources ? SK_OK : sk_fail_memory(err, "the cache's index");
+    if (status == SK_OK)
+        status = take_lock(&b, &lock, err);
     if (status == SK_OK) {
         sk_cache_file_open(b.path, &b.old, hooks);
         status = look(&b, err);
@@ -372,6 +401,8 @@ sk_status sk_cache_open_flags(const sk_dataset *dataset, int max_bad, int thread
         status = map_file(&b, unreadable, out, err);
     if (bad)
         *bad = b.bad;
+    if (lock >= 0)
+        close(lock);
     sk_cache_file_close(&b.old);
     sk_free(b.path);
     sk_free(b.order);

@@ -269,6 +269,23 @@ static sk_status find_columns(const sk_table *t, int *at, sk_error *err)
     return SK_OK;
 }
 
+/* The same picture twice would count twice, or with two labels. */
+static sk_status refuse_doubles(const sk_dataset *dataset, const sk_table *t, sk_error *err)
+{
+    size_t *order = sk_dataset_order(dataset);
+    if (!order)
+        return sk_fail_memory(err, "the dataset's rows");
+    sk_status status = SK_OK;
+    for (size_t k = 1; status == SK_OK && k < dataset->size; k++) {
+        const sk_sample *a = &dataset->samples[order[k - 1]], *b = &dataset->samples[order[k]];
+        if (strcmp(a->path, b->path) == 0 && a->frame == b->frame)
+            status = sk_fail(err, SK_ERR_FORMAT, "%s:%zu: lists again what line %zu lists: %s", t->path,
+                             t->lines[order[k]], t->lines[order[k - 1]], sk_dataset_short_path(dataset, b->path));
+    }
+    sk_free(order);
+    return status;
+}
+
 static sk_status load(sk_dataset *dataset, const sk_table *t, sk_error *err)
 {
     int at[COLUMNS];
@@ -285,7 +302,7 @@ static sk_status load(sk_dataset *dataset, const sk_table *t, sk_error *err)
         status = sk_dataset_add(dataset, &sample, err);
         sk_free(path);
     }
-    return status;
+    return status == SK_OK ? refuse_doubles(dataset, t, err) : status;
 }
 
 sk_status sk_dataset_open(const char *dir, sk_dataset **out, sk_error *err)
