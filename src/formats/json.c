@@ -71,7 +71,8 @@ sk_status sk_json_number(const cJSON *object, const char *key, double min, doubl
     if (!cJSON_IsNumber(member))
         return sk_fail(err, SK_ERR_FORMAT, "%s: %s is %s", what, key, member ? "not a number" : "missing");
     if (!(member->valuedouble >= min && member->valuedouble <= max))
-        return sk_fail(err, SK_ERR_FORMAT, "%s: %s is %g, not within %g to %g", what, key, member->valuedouble, min, max);
+        return sk_fail(err, SK_ERR_FORMAT, "%s: %s is %g, not within %g to %g", what, key, member->valuedouble, min,
+                       max);
     *out = member->valuedouble;
     return SK_OK;
 }

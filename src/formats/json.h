@@ -14,7 +14,7 @@
 sk_status sk_json_parse(const char *bytes, size_t size, const char *what, cJSON **out, sk_error *err);
 sk_status sk_json_read(const char *path, cJSON **out, sk_error *err);
 
-/* Members of an object; FORMAT with a sentence naming `what` and the key if missing, of another type or out of range. */
+/* Members of an object; FORMAT with a sentence naming `what` and the key if missing, of another type, out of range. */
 sk_status sk_json_number(const cJSON *object, const char *key, double min, double max, const char *what, double *out,
                          sk_error *err);
 sk_status sk_json_integer(const cJSON *object, const char *key, int64_t min, int64_t max, const char *what,

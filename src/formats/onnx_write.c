@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Float ONNX of a model: opset 13, IR 8, one node or two per layer, batch norm folded into the convolutions. Initialisers
- * have torchvision's names (X.0.weight with the folded X.0.bias), values the names of the layers, so that a person
- * finds his way in a viewer and onnx_read.c the way back. */
+/* Float ONNX of a model: opset 13, IR 8, one node or two per layer, batch norm folded into the convolutions.
+ * Initialisers have torchvision's names (X.0.weight with the folded X.0.bias), values the names of the layers, so that
+ * a person finds his way in a viewer and onnx_read.c the way back. */
 #include <stdio.h>
 #include <string.h>
 
@@ -53,8 +53,8 @@ static char *text(builder *b, const char *prefix, const char *suffix)
 }
 
 /* ---- nodes ------------------------------------------------------------------------------------------------------ */
-static Onnx__NodeProto *add_node(builder *b, const char *type, const char *name, const char *const *inputs, size_t count,
-                                 const char *output)
+static Onnx__NodeProto *add_node(builder *b, const char *type, const char *name, const char *const *inputs,
+                                 size_t count, const char *output)
 {
     Onnx__NodeProto *node = take(b, 1, sizeof *node);
     char **ins = take(b, count, sizeof *ins), **outs = take(b, 1, sizeof *outs);

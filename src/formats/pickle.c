@@ -227,7 +227,8 @@ static sk_status push_global(sk_pickle *p, const reader *in, const char *module,
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (same(module, module_length, known[i].module) && same(name, name_length, known[i].name))
             return push_new(p, in, PK_GLOBAL, known[i].number);
-    const int shown = module_length < 60 ? (int)module_length : 60, shown_name = name_length < 60 ? (int)name_length : 60;
+    const int shown = module_length < 60 ? (int)module_length : 60,
+              shown_name = name_length < 60 ? (int)name_length : 60;
     return sk_fail(in->err, SK_ERR_UNSUPPORTED,
                    "cannot read %s: it holds %.*s.%.*s; save the weights alone: torch.save(model.state_dict(), ...)",
                    in->what, shown, module, shown_name, name);
@@ -335,7 +336,7 @@ static sk_status step(sk_pickle *p, reader *in, int *done)
     case 0x93: return op_stack_global(p, in);
     case 'Q': return op_persistent_id(p, in);
     case 'R': return op_reduce(p, in);
-    case 'b':                                           /* BUILD: attributes of an OrderedDict; nothing here uses them */
+    case 'b': /* BUILD: attributes of an OrderedDict; nothing here uses them */
         TRY(top(p, in, 1, PK_DICT, &value));
         p->depth--;
         return SK_OK;

@@ -51,7 +51,8 @@ static sk_status read_entry(const pth_source *source, const char *name, uint64_t
     else if (!bytes)
         status = sk_fail_memory(err, source->what);
     /* The second read makes libzip compare the checksum. */
-    else if (zip_fread(entry, bytes, stat.size) != (zip_int64_t)stat.size || zip_fread(entry, bytes + stat.size, 1) != 0)
+    else if (zip_fread(entry, bytes, stat.size) != (zip_int64_t)stat.size ||
+             zip_fread(entry, bytes + stat.size, 1) != 0)
         status = sk_fail(err, SK_ERR_FORMAT, "cannot read %s: entry %.80s is damaged", source->what, name);
     if (entry)
         zip_fclose(entry);
@@ -209,8 +210,8 @@ static sk_status add_state_dict(pth_source *source, const sk_pickle *p, sk_tenso
 {
     const pk_value *dict = find_state_dict(p);
     if (!dict)
-        return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: no state_dict in it, alone or under \"state_dict\" or \"model\"",
-                       source->what);
+        return sk_fail(err, SK_ERR_FORMAT,
+                       "cannot read %s: no state_dict in it, alone or under \"state_dict\" or \"model\"", source->what);
     for (size_t i = 0; i + 1 < dict->count; i += 2) {
         const pk_value *key = &p->values[dict->items[i]], *value = &p->values[dict->items[i + 1]];
         if (key->type != PK_TEXT || value->type != PK_TENSOR)

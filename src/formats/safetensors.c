@@ -49,7 +49,8 @@ static sk_status read_extent(const cJSON *member, uint64_t data_size, const char
     const int64_t begin = whole(cJSON_GetArrayItem(offsets, 0), 9007199254740992.0);
     const int64_t end = whole(cJSON_GetArrayItem(offsets, 1), 9007199254740992.0);
     if (!cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2 || begin < 0 || end < begin)
-        return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: tensor %.80s has no valid data_offsets", what, member->string);
+        return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: tensor %.80s has no valid data_offsets", what,
+                       member->string);
     if ((uint64_t)end > data_size)
         return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: tensor %.80s ends after the file (truncated?)", what,
                        member->string);
@@ -73,7 +74,8 @@ static sk_status read_tensor(const st_extent *extent, const uint8_t *data, const
     if (!parse_type(dtype, &type))
         return sk_fail(err, SK_ERR_UNSUPPORTED, "cannot read %s: tensor %.80s is of type %.20s", what, name, dtype);
     if (!cJSON_IsArray(dims) || cJSON_GetArraySize(dims) > 4)
-        return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: tensor %.80s has no shape of up to 4 dimensions", what, name);
+        return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: tensor %.80s has no shape of up to 4 dimensions", what,
+                       name);
     cJSON_ArrayForEach(dim, dims)
     {
         shape[rank] = whole(dim, (double)SK_TENSOR_COUNT_MAX);
@@ -84,8 +86,8 @@ static sk_status read_tensor(const st_extent *extent, const uint8_t *data, const
     if (status != SK_OK)
         return sk_error_prefix(err, status, "cannot read %s", what);
     if ((uint64_t)count * sk_number_size(type) != extent->end - extent->begin)
-        return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: tensor %.80s has %zu values of %s but %llu bytes", what, name,
-                       count, dtype, (unsigned long long)(extent->end - extent->begin));
+        return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: tensor %.80s has %zu values of %s but %llu bytes", what,
+                       name, count, dtype, (unsigned long long)(extent->end - extent->begin));
     if (type == SK_NUMBER_I64 && count == 1)
         status = sk_tensors_add_i64(out, name, sk_number_i64(data + extent->begin), err);
     else if ((status = sk_tensors_add(out, name, rank, small, NULL, err)) == SK_OK)

@@ -151,7 +151,8 @@ static void strip_module_prefix(sk_tensor_file *file)
         memmove(file->items[i].name, file->items[i].name + length, strlen(file->items[i].name + length) + 1);
 }
 
-sk_status sk_tensors_read_memory(const uint8_t *bytes, size_t size, const char *what, sk_tensor_file *out, sk_error *err)
+sk_status sk_tensors_read_memory(const uint8_t *bytes, size_t size, const char *what, sk_tensor_file *out,
+                                 sk_error *err)
 {
     sk_status status;
     memset(out, 0, sizeof *out);
@@ -164,8 +165,9 @@ sk_status sk_tensors_read_memory(const uint8_t *bytes, size_t size, const char *
     else if (size >= 2 && bytes[0] == 0x08) /* field 1 of ONNX's ModelProto, ir_version */
         status = sk_onnx_parse(bytes, size, what, out, err);
     else
-        status = sk_fail(err, SK_ERR_FORMAT,
-                         "cannot read %s: not a model file (safetensors, PyTorch .pth or ONNX written by siskin)", what);
+        status =
+            sk_fail(err, SK_ERR_FORMAT,
+                    "cannot read %s: not a model file (safetensors, PyTorch .pth or ONNX written by siskin)", what);
     if (status != SK_OK)
         sk_tensors_free(out);
     else

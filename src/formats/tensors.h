@@ -53,7 +53,8 @@ sk_status sk_tensors_get_card(const sk_tensor_file *file, sk_card *card, int *fo
  * (batch norm folded) comes back with batch norms that change nothing. *out is overwritten; {0} on failure. */
 sk_status sk_tensors_read(const char *path, sk_tensor_file *out, sk_error *err);
 /* The same from memory; `what` names it in messages. */
-sk_status sk_tensors_read_memory(const uint8_t *bytes, size_t size, const char *what, sk_tensor_file *out, sk_error *err);
+sk_status sk_tensors_read_memory(const uint8_t *bytes, size_t size, const char *what, sk_tensor_file *out,
+                                 sk_error *err);
 /* Same contents give the same bytes, in whatever order they were added. Written aside and renamed. */
 sk_status sk_tensors_write_safetensors(const char *path, const sk_tensor_file *file, sk_error *err);
 #endif
