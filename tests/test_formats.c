@@ -15,6 +15,7 @@
 
 #include "formats/json.h"
 #include "formats/readers.h"
+#include "siskin/quant.h"
 
 static char work[64];
 
@@ -278,7 +279,7 @@ static sample load(const char *name)
 {
     sample s = {0};
     char path[512];
-    snprintf(path, sizeof path, "%s/tests/fixtures/%s", SK_SOURCE_DIR, name);
+    snprintf(path, sizeof path, "%s/%s", SK_SOURCE_DIR, name);
     assert_int_equal(sk_file_read(path, &s.bytes, &s.size, NULL), SK_OK);
     return s;
 }
@@ -345,10 +346,12 @@ static void damage(const sample *s, int truncation_may_pass)
 static void damaged_files(void **state)
 {
     (void)state;
-    sample samples[] = {load("tiny.pth"), load("tiny_stream.pth"), load("tiny_wrapped.pth"), load_written()};
+    sample samples[] = {load("tests/fixtures/tiny.pth"), load("tests/fixtures/tiny_stream.pth"),
+                        load("tests/fixtures/tiny_wrapped.pth"), load_written(), load("fuzz/seeds/onnx/folded")};
     const long before = sk_memory_live();
+    /* protobuf has no end: an ONNX file cut between two metadata pairs is whole. */
     for (size_t i = 0; i < sizeof samples / sizeof *samples; i++)
-        damage(&samples[i], 0);
+        damage(&samples[i], i == 4);
     assert_int_equal(sk_memory_live(), before);
     for (size_t i = 0; i < sizeof samples / sizeof *samples; i++)
         sk_free(samples[i].bytes);
@@ -357,7 +360,8 @@ static void damaged_files(void **state)
 static void memory_runs_out(void **state)
 {
     (void)state;
-    sample samples[] = {load("tiny.pth"), load("tiny_stream.pth"), load_written()};
+    sample samples[] = {load("tests/fixtures/tiny.pth"), load("tests/fixtures/tiny_stream.pth"), load_written(),
+                        load("fuzz/seeds/onnx/folded")};
     for (size_t i = 0; i < sizeof samples / sizeof *samples; i++) {
         const long before = sk_memory_live();
         int failures = 0;
@@ -477,6 +481,118 @@ static void json_limits(void **state)
     sk_text_free(&text);
 }
 
+/* ---- ONNX -------------------------------------------------------------------------------------------------------- */
+
+/* A network whose batch norms do something. */
+static sk_model *make_model(sk_arch arch)
+{
+    sk_card card = sk_card_default(arch);
+    sk_model *model = NULL;
+    sk_rng rng = sk_rng_make(7, 7, 7);
+    card.size = 96;
+    card.crops = 3;
+    strcpy(card.run_id, "r2");
+    assert_int_equal(sk_model_create(&card, 1, &model, NULL), SK_OK);
+    for (size_t i = 0; i < sk_model_tensor_count(model); i++) {
+        sk_tensor tensor;
+        assert_int_equal(sk_model_tensor(model, i, &tensor, NULL), SK_OK);
+        for (size_t k = 0; k < tensor.count; k++)
+            if (tensor.rank == 1)
+                tensor.data[k] = (sk_has_suffix(tensor.name, "weight") ? .8f : .1f) + (float)sk_rng_uniform(&rng) / 4;
+    }
+    return model;
+}
+
+static void run_model(sk_model *model, float *logits)
+{
+    uint8_t *images = malloc(2 * 96 * 96 * 3);
+    sk_rng rng = sk_rng_make(1, 1, 1);
+    for (size_t i = 0; i < 2 * 96 * 96 * 3; i++)
+        images[i] = (uint8_t)sk_rng_next(&rng);
+    assert_int_equal(sk_model_forward(model, images, 2, 1, logits, NULL, NULL, NULL, NULL), SK_OK);
+    free(images);
+}
+
+static void onnx_there_and_back(void **state)
+{
+    (void)state;
+    char *path = in_work("model.onnx"), *again = in_work("again.onnx");
+    for (int arch = 0; arch < 2; arch++) {
+        sk_model *model = make_model((sk_arch)arch), *back = NULL;
+        float logits[4], logits_back[4];
+        uint8_t *first = NULL, *second = NULL;
+        size_t size = 0, size_second = 0;
+        assert_int_equal(sk_export_onnx(model, path, NULL), SK_OK);
+        sk_error err = {0};
+        if (sk_model_read(path, &back, &err) != SK_OK)
+            fail_msg("%s", err.message);
+        assert_memory_equal(sk_model_card(back), sk_model_card(model), sizeof(sk_card));
+        run_model(model, logits);
+        run_model(back, logits_back);
+        for (int i = 0; i < 4; i++)
+            assert_true(fabsf(logits[i] - logits_back[i]) <= 1e-6f * fabsf(logits[i]) + 1e-7f);
+        assert_true(logits[0] != logits[2]);
+        /* The folded weights are the same to the last bit, so that a second export is the same file. */
+        assert_int_equal(sk_export_onnx(back, again, NULL), SK_OK);
+        assert_int_equal(sk_file_read(path, &first, &size, NULL), SK_OK);
+        assert_int_equal(sk_file_read(again, &second, &size_second, NULL), SK_OK);
+        assert_int_equal(size, size_second);
+        assert_memory_equal(first, second, size);
+        sk_free(first);
+        sk_free(second);
+        sk_model_free(model);
+        sk_model_free(back);
+    }
+    sk_free(path);
+    sk_free(again);
+}
+
+static void onnx_export_under_failure(void **state)
+{
+    (void)state;
+    char *path = in_work("failing.onnx");
+    sk_model *model = make_model(SK_ARCH_V3_SMALL);
+    const long before = sk_memory_live();
+    int failures = 0;
+    for (long n = 0;; n += 1 + n / 16) {
+        sk_error err = {0};
+        sk_memory_fail_at(n, 1);
+        const sk_status status = sk_export_onnx(model, path, &err);
+        sk_memory_fail_at(-1, 0);
+        assert_int_equal(sk_memory_live(), before);
+        if (status == SK_OK)
+            break;
+        failures++;
+        assert_int_equal(status, SK_ERR_MEMORY);
+        assert_false(sk_path_exists(path));
+    }
+    assert_true(failures > 20);
+    sk_file_fail_at(0);
+    assert_int_equal(sk_export_onnx(model, "/nonexistent/x.onnx", NULL), SK_ERR_IO);
+    sk_file_fail_at(-1);
+    sk_model_free(model);
+    sk_free(path);
+}
+
+static void foreign_onnx_is_refused(void **state)
+{
+    (void)state;
+    sample s = load("fuzz/seeds/onnx/folded");
+    sk_tensor_file file;
+    sk_error err = {0};
+    assert_int_equal(sk_tensors_read_memory(s.bytes, s.size, "mine", &file, &err), SK_OK);
+    const sk_tensor_entry *beta = sk_tensors_find(&file, "features.0.1.bias");
+    assert_true(beta && beta->count == 2 && beta->data[0] == 3.f && beta->data[1] == 4.f);
+    assert_null(sk_tensors_find(&file, "features.0.0.bias"));
+    assert_non_null(sk_tensors_find(&file, "classifier.3.bias"));
+    assert_string_equal(sk_tensors_meta(&file, "siskin.run_id"), "r1");
+    sk_tensors_free(&file);
+    s.bytes[4] = 'x'; /* the producer */
+    assert_int_equal(sk_tensors_read_memory(s.bytes, s.size, "theirs", &file, &err), SK_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "not an ONNX file written by siskin"));
+    sk_free(s.bytes);
+}
+
 static void real_backbone(void **state)
 {
     (void)state;
@@ -510,7 +626,8 @@ int main(void)
         cmocka_unit_test(names_the_unreadable), cmocka_unit_test(damaged_files),
         cmocka_unit_test(memory_runs_out), cmocka_unit_test(disk_is_full),
         cmocka_unit_test(card_travels),   cmocka_unit_test(json_limits),
-        cmocka_unit_test(real_backbone),
+        cmocka_unit_test(real_backbone),  cmocka_unit_test(onnx_there_and_back),
+        cmocka_unit_test(onnx_export_under_failure), cmocka_unit_test(foreign_onnx_is_refused),
     };
     return cmocka_run_group_tests(tests, make_work, remove_work);
 }

@@ -43,9 +43,10 @@ static void *take(builder *b, size_t count, size_t size)
     return block;
 }
 
+/* NULL after a failure; arguments that came from here may be NULL then. */
 static char *text(builder *b, const char *prefix, const char *suffix)
 {
-    const size_t size = strlen(prefix) + strlen(suffix) + 1;
+    const size_t size = b->failed ? 0 : strlen(prefix) + strlen(suffix) + 1;
     char *out = take(b, size, 1);
     if (out)
         snprintf(out, size, "%s%s", prefix, suffix);
