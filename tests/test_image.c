@@ -423,8 +423,9 @@ static void test_bombs(void **state)
 static void test_exif_bounds(void **state)
 {
     (void)state;
-    static const uint8_t exif[] = {0xFF, 0xD8, 0xFF, 0xE1, 0, 34,   'E', 'x', 'i', 'f', 0, 0, 'M', 'M', 0, '*', 0, 0, 0,
-                                   8,    0,    1,    0x01, 0x12, 0, 3,   0,   0,   0,   1, 0, 6,   0,   0, 0,   0, 0, 0};
+    static const uint8_t exif[] = {0xFF, 0xD8, 0xFF, 0xE1, 0,    34,   'E', 'x', 'i', 'f', 0, 0, 'M',
+                                   'M',  0,    '*',  0,    0,    0,    8,   0,   1,   1,   18, 0, 3,
+                                   0,    0,    0,    1,    0,    6,    0,   0,   0,   0,   0, 0};
     assert_int_equal(sk_exif_orientation(exif, sizeof exif), 6);
     for (size_t cut = 0; cut < sizeof exif; cut++) {
         uint8_t *copy = malloc(cut ? cut : 1); /* exact, so that the sanitizer sees any step outside */

@@ -343,6 +343,44 @@ static void test_truncated(void **state)
     sk_free(path);
 }
 
+/* Bytes changed anywhere: an error or frames in order, never a crash, a stall or frames without end. */
+static void test_damaged(void **state)
+{
+    (void)state;
+    char *path = sk_path_join(work, "damaged.mp4");
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    int told = 0;
+    assert_int_equal(sk_file_read(clip, &bytes, &size, NULL), SK_OK);
+    const long live = sk_memory_live();
+    sk_rng rng = sk_rng_make(4, 2, 1);
+    for (int i = 0; i < 150; i++) {
+        uint8_t *copy = malloc(size);
+        memcpy(copy, bytes, size);
+        for (int k = 0; k < 1 + i / 15; k++)
+            copy[sk_rng_below(&rng, (uint32_t)size)] = (uint8_t)sk_rng_next(&rng);
+        write_part(path, copy, size);
+        free(copy);
+        sk_video *video = NULL;
+        sk_image frame = {0};
+        sk_error err = {0};
+        int64_t index = -1, last = -1;
+        sk_status status = sk_video_open(path, &video, NULL, &err);
+        while (status == SK_OK && (status = sk_video_next(video, &frame, &index, NULL, &err)) == SK_OK && index >= 0)
+            assert_int_equal(index, ++last);
+        assert_true(last < 10 * FRAMES);
+        if (status != SK_OK && status != SK_ERR_FORMAT && status != SK_ERR_UNSUPPORTED)
+            fail_msg("damage %d: status %d after frame %d: %s", i, (int)status, (int)last, err.message);
+        told += status != SK_OK;
+        sk_image_free(&frame);
+        sk_video_close(video);
+        assert_int_equal(sk_memory_live(), live);
+    }
+    assert_true(told > 20);
+    sk_free(bytes);
+    sk_free(path);
+}
+
 static void test_not_a_clip(void **state)
 {
     (void)state;
@@ -502,6 +540,7 @@ int main(void)
         cmocka_unit_test(test_presentation_order),
         cmocka_unit_test(test_rotation),
         cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_damaged),
         cmocka_unit_test(test_not_a_clip),    cmocka_unit_test(test_writer_errors), cmocka_unit_test(test_memory),
         cmocka_unit_test(test_labelled_clips),
     };

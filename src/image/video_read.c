@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Clips through FFmpeg's libraries. A frame's number is its place among the decoded frames in presentation order,
  * which is what labels refer to; one decoding thread and exact colour conversion make the bytes repeatable. */
+#include <errno.h>
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
 #include <libavutil/display.h>
 #include <libavutil/pixdesc.h>
 #include <libswscale/swscale.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "image/codec.h"
@@ -34,12 +36,22 @@ static sk_status video_fail(int code, const char *path, const char *what, sk_err
 {
     char text[AV_ERROR_MAX_STRING_SIZE] = "";
     av_strerror(code, text, sizeof text);
-    if (code == AVERROR(ENOMEM))
-        return sk_fail_memory(err, "a clip");
-    if (code == AVERROR(ENOENT) || code == AVERROR(EACCES) || code == AVERROR(EISDIR) || code == AVERROR(EIO) ||
-        code == AVERROR(EPERM) || code == AVERROR(ENOTDIR) || code == AVERROR(EMFILE))
+    if (code == AVERROR(EIO))
         return sk_fail(err, SK_ERR_IO, "cannot read %s: %s", path, text);
+    /* All else is the clip's fault, ENOMEM too: a damaged one asks for absurd amounts, and must not end an import. */
     return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: %s (%s)", path, what, text);
+}
+
+/* FFmpeg's codes do not tell a file that cannot be read from one that makes no sense. */
+static sk_status check_readable(const char *path, sk_error *err)
+{
+    errno = 0;
+    FILE *file = fopen(path, "rb");
+    const int failed = !file || (fgetc(file) == EOF && ferror(file));
+    const int code = errno;
+    if (file)
+        fclose(file);
+    return failed ? sk_fail(err, SK_ERR_IO, "cannot read %s: %s", path, strerror(code)) : SK_OK;
 }
 
 static sk_status open_container(sk_video *video, const char *path, sk_error *err)
@@ -139,7 +151,8 @@ sk_status sk_video_open(const char *path, sk_video **out, sk_video_info *info, s
         status = sk_fail_memory(err, "a clip");
         goto fail;
     }
-    if ((status = open_container(video, path, err)) != SK_OK || (status = open_decoder(video, path, err)) != SK_OK)
+    if ((status = check_readable(path, err)) != SK_OK || (status = open_container(video, path, err)) != SK_OK ||
+        (status = open_decoder(video, path, err)) != SK_OK)
         goto fail;
     fill_info(video, info);
     *out = video;
