@@ -11,18 +11,21 @@
 
 static const cli_option options[] = {
     {'s', "split", CLI_CHOICE, "PART", "test", "part of the dataset to judge", .choices = "train|val|test"},
-    {0, "crops", CLI_CHOICE, "RULE", NULL, "crops per picture; the model's own rule if not given", .choices = "1|3|squeeze"},
+    {0, "crops", CLI_CHOICE, "RULE", NULL, "crops per picture; the model's own rule if not given",
+     .choices = "1|3|squeeze"},
     {0, "threshold", CLI_DOUBLE, "P", NULL, "p of the centre crop that says bird; the model's own if not given",
      .least = 0.000001, .most = 0.999999},
-    {0, "penalty", CLI_DOUBLE, "P", NULL, "p that a side crop must reach; the model's own if not given", .least = 0.000001,
-     .most = 1},
+    {0, "penalty", CLI_DOUBLE, "P", NULL, "p that a side crop must reach; the model's own if not given",
+     .least = 0.000001, .most = 1},
     {0, "compare", CLI_STRING, "MODEL2", NULL, "second model over the same pictures, e.g. the int8 one"},
     {'o', "output", CLI_STRING, "DIR", NULL, "folder for report.html, evaluation.json and the figures"},
     {0, "perplexity", CLI_DOUBLE, "P", "30", "of the t-SNE map", .least = 1, .most = 1000},
     {0, "iterations", CLI_INT, "N", "1000", "of the t-SNE map", .least = 1, .most = 100000},
     {0, "seed", CLI_INT, "N", "0", "of the t-SNE map", .least = 0, .most = 9e15},
-    {0, "max-bad", CLI_INT, "N", "100", "give up at more unreadable pictures than this", .least = 0, .most = 1000000000},
-    {0, "threads", CLI_INT, "N", "0", "threads, 0 for all cores; the result does not depend on it", .least = 0, .most = 1024},
+    {0, "max-bad", CLI_INT, "N", "100", "give up at more unreadable pictures than this", .least = 0,
+     .most = 1000000000},
+    {0, "threads", CLI_INT, "N", "0", "threads, 0 for all cores; the result does not depend on it", .least = 0,
+     .most = 1024},
     {0}};
 
 /* ---- text -------------------------------------------------------------------------------------------------------- */
@@ -43,7 +46,8 @@ static void print_metrics(const sk_metrics *m) {
     char a[32], b[32], c[32], d[32];
     const size_t right = m->confusion[0][0] + m->confusion[1][1];
     printf("%saccuracy   %s%s   95 %% interval %.2f - %.2f %%   (%zu of %zu)\n", cli_color(stdout, "bold"),
-           percent(a, m->accuracy), cli_color(stdout, "reset"), m->accuracy_low * 100, m->accuracy_high * 100, right, m->n);
+           percent(a, m->accuracy), cli_color(stdout, "reset"), m->accuracy_low * 100, m->accuracy_high * 100, right,
+           m->n);
     printf("precision  %s   recall %s   F1 %s   ROC area %s\n\n", percent(a, m->precision), percent(b, m->recall),
            fraction(c, m->f1), fraction(d, m->roc_area));
     printf("%-16s %12s %12s\n", "label \\ verdict", "no bird", "bird");
@@ -60,8 +64,8 @@ static int print_slices(cli *c, const sk_evaluation *evaluation, int by_group, s
         const int length = (int)strlen(slices[i].name);
         if (length > width) width = length < 48 ? length : 48;
     }
-    printf("\n%-*s %8s %7s %9s   %-16s %7s %7s %8s\n", width, by_group ? "group" : "source", "pictures", "birds", "accuracy",
-           "95 % interval", "missed", "alarms", "ROC area");
+    printf("\n%-*s %8s %7s %9s   %-16s %7s %7s %8s\n", width, by_group ? "group" : "source", "pictures", "birds",
+           "accuracy", "95 % interval", "missed", "alarms", "ROC area");
     for (size_t i = 0; i < count; i++) {
         const sk_metrics *m = &slices[i].metrics;
         char a[32], b[32], interval[32];
@@ -96,10 +100,12 @@ static int print_comparison(cli *c, const sk_evaluation *first, const sk_evaluat
     const sk_metrics m = sk_evaluation_metrics(second);
     printf("\ncompared with %s\n", name);
     print_metrics(&m);
-    printf("\naccuracy %+.2f points; %zu of %zu verdicts differ (%s): only the first is right on %zu, only the second on %zu\n"
-           "McNemar's exact test p %.4g; p of bird differs by %.4f in the mean, %.4f at most\n",
-           d.accuracy_difference * 100, d.flips, d.n, percent(a, d.flip_rate), d.only_first, d.only_second, d.mcnemar_p,
-           d.mean_dp, d.max_dp);
+    printf(
+        "\naccuracy %+.2f points; %zu of %zu verdicts differ (%s): only the first is right on %zu, only the second on "
+        "%zu\n"
+        "McNemar's exact test p %.4g; p of bird differs by %.4f in the mean, %.4f at most\n",
+        d.accuracy_difference * 100, d.flips, d.n, percent(a, d.flip_rate), d.only_first, d.only_second, d.mcnemar_p,
+        d.mean_dp, d.max_dp);
     return CLI_OK;
 }
 
@@ -181,8 +187,8 @@ static sk_status evaluate(cli *c, work *w, sk_error *err) {
     w->report.other = w->other;
     w->report.other_name = second;
     if (!status && cli_given(c, "output"))
-        status = sk_report_write(cli_string(c, "output"), w->evaluation, w->model, w->dataset, w->cache, &w->report, hooks,
-                                 err);
+        status = sk_report_write(cli_string(c, "output"), w->evaluation, w->model, w->dataset, w->cache, &w->report,
+                                 hooks, err);
     return status;
 }
 
@@ -198,7 +204,9 @@ static int print_json(cli *c, const work *w, sk_error *err) {
 
 static int print_text(cli *c, const work *w, sk_error *err) {
     const sk_metrics m = sk_evaluation_metrics(w->evaluation);
-    const char *crops = w->eval.crops == SK_CROPS_THREE ? "3 crops" : w->eval.crops == SK_CROPS_ONE ? "1 crop" : "squeezed";
+    const char *crops = w->eval.crops == SK_CROPS_THREE ? "3 crops"
+                        : w->eval.crops == SK_CROPS_ONE ? "1 crop"
+                                                        : "squeezed";
     printf("%s on %s of %s: %zu pictures, %s, threshold %g", w->report.model_path, sk_split_name(w->eval.split),
            sk_dataset_dir(w->dataset), m.n, crops, (double)w->eval.threshold);
     if (w->eval.crops == SK_CROPS_THREE) printf(", penalty %g", (double)w->eval.penalty);
@@ -225,16 +233,28 @@ static int run(cli *c) {
 }
 
 const cli_verb verb_eval = {
-    "eval", "judges a model on a part of a dataset", "MODEL DATASET", 2, 2, options, run,
+    "eval",
+    "judges a model on a part of a dataset",
+    "MODEL DATASET",
+    2,
+    2,
+    options,
+    run,
     .description =
-        "Runs MODEL (a run folder, safetensors, .pth, .skn, or ONNX written by siskin) over every labelled, readable picture "
-        "of one part of DATASET. Prints accuracy with Wilson's 95 % interval, the confusion matrix, precision, recall, F1 "
+        "Runs MODEL (a run folder, safetensors, .pth, .skn, or ONNX written by siskin) over every labelled, readable "
+        "picture "
+        "of one part of DATASET. Prints accuracy with Wilson's 95 % interval, the confusion matrix, precision, recall, "
+        "F1 "
         "and ROC area, the same per source and per group, and the wrong pictures with p of bird for every crop.\n\n"
-        "With -o it writes a folder: report.html, one file to look at and to pass on, the figures (confusion matrix, ROC "
-        "curve, histogram of the score, t-SNE map of the pooled features, contact sheet of the wrong pictures) as PNG and "
+        "With -o it writes a folder: report.html, one file to look at and to pass on, the figures (confusion matrix, "
+        "ROC "
+        "curve, histogram of the score, t-SNE map of the pooled features, contact sheet of the wrong pictures) as PNG "
+        "and "
         "SVG, and evaluation.json. --json prints that document.\n\n"
-        "With --compare a second model judges the same pictures: difference of accuracy, verdicts that differ, McNemar's "
+        "With --compare a second model judges the same pictures: difference of accuracy, verdicts that differ, "
+        "McNemar's "
         "exact test, change of p.",
-    .examples = "siskin eval run birds -o report\n"
-                "siskin eval run birds --crops 3 --penalty 0.8 --compare bird.skn -o report\n"
-                "siskin eval bird.skn birds --split val --json > val.json\n"};
+    .examples =
+        "siskin eval run birds -o report\n"
+        "siskin eval run birds --crops 3 --penalty 0.8 --compare bird.skn -o report\n"
+        "siskin eval bird.skn birds --split val --json > val.json\n"};

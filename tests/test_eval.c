@@ -15,7 +15,7 @@ static void close_to(double value, double wanted, double tolerance) {
     if (!(fabs(value - wanted) <= tolerance)) fail_msg("%.12g is not %.12g", value, wanted);
 }
 
-/* ---- intervals and tests ------------------------------------------------------------------------------------------ */
+/* ---- intervals and tests ----------------------------------------------------------------------------------------- */
 
 /* Newcombe 1998 (Statistics in Medicine 17), table I, method 3: 81/263, 15/148, 0/20, 1/29. */
 static void wilson_known(void **state) {
@@ -95,7 +95,7 @@ static void score_follows_rule(void **state) {
     }
 }
 
-/* ---- metrics on handmade outcomes ----------------------------------------------------------------------------------- */
+/* ---- metrics on handmade outcomes -------------------------------------------------------------------------------- */
 
 typedef struct made {
     sk_label label;
@@ -115,8 +115,11 @@ static sk_evaluation *evaluation_of(const made *list, size_t n) {
     sk_evaluation *e = NULL;
     assert_int_equal(sk_evaluation_create(&options, n, 0, &e, NULL), SK_OK);
     for (size_t i = 0; i < n; i++) {
-        e->samples[i] = (sk_sample){.path = "x", .label = list[i].label, .source = list[i].source,
-                                    .group = list[i].group, .split = SK_SPLIT_TEST};
+        e->samples[i] = (sk_sample){.path = "x",
+                                    .label = list[i].label,
+                                    .source = list[i].source,
+                                    .group = list[i].group,
+                                    .split = SK_SPLIT_TEST};
         e->outcomes[i] = (sk_outcome){i, sk_decide(&list[i].p, 1, .5f, .8f)};
     }
     e->n = n;
@@ -211,7 +214,7 @@ static void memory_faults(void **state) {
     sk_evaluation_free(e);
 }
 
-/* ---- t-SNE ---------------------------------------------------------------------------------------------------------- */
+/* ---- t-SNE ------------------------------------------------------------------------------------------------------- */
 
 enum { DIMS = 20, CLUSTERS = 4 };
 
@@ -219,8 +222,7 @@ enum { DIMS = 20, CLUSTERS = 4 };
 static void make_clusters(float *data, size_t each, int clusters) {
     sk_rng rng = sk_rng_make(11, 0, 0);
     for (size_t i = 0; i < each * (size_t)clusters; i++)
-        for (size_t d = 0; d < DIMS; d++)
-            data[i * DIMS + d] = (float)(sk_rng_normal(&rng) + (d == i / each ? 25 : 0));
+        for (size_t d = 0; d < DIMS; d++) data[i * DIMS + d] = (float)(sk_rng_normal(&rng) + (d == i / each ? 25 : 0));
 }
 
 /* Share of points whose nearest neighbour in the map is of their own cluster. */
@@ -332,10 +334,10 @@ static void tsne_memory_faults(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(wilson_known),     cmocka_unit_test(mcnemar_known),   cmocka_unit_test(roc_brute_force),
+        cmocka_unit_test(wilson_known),       cmocka_unit_test(mcnemar_known),    cmocka_unit_test(roc_brute_force),
         cmocka_unit_test(score_follows_rule), cmocka_unit_test(metrics_handmade), cmocka_unit_test(metrics_empty),
-        cmocka_unit_test(comparison),       cmocka_unit_test(memory_faults),   cmocka_unit_test(tsne_exact),
-        cmocka_unit_test(tsne_barnes_hut),  cmocka_unit_test(tsne_few_points), cmocka_unit_test(tsne_duplicates),
+        cmocka_unit_test(comparison),         cmocka_unit_test(memory_faults),    cmocka_unit_test(tsne_exact),
+        cmocka_unit_test(tsne_barnes_hut),    cmocka_unit_test(tsne_few_points),  cmocka_unit_test(tsne_duplicates),
         cmocka_unit_test(tsne_memory_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -44,7 +44,8 @@ const float *sk_evaluation_features(const sk_evaluation *evaluation, int *featur
 /* Metrics of one evaluation: from one thread at a time. */
 sk_metrics sk_evaluation_metrics(const sk_evaluation *evaluation);
 /* The metrics of the pictures for which `keep` is non-zero. */
-sk_metrics sk_evaluation_metrics_where(const sk_evaluation *evaluation, int (*keep)(void *user, const sk_sample *sample),
+sk_metrics sk_evaluation_metrics_where(const sk_evaluation *evaluation,
+                                       int (*keep)(void *user, const sk_sample *sample),
                                        void *user);
 /* Wilson score interval (Wilson 1927) of k successes in n at 95 %. */
 void sk_wilson(size_t k, size_t n, double *low, double *high);

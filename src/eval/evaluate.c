@@ -72,8 +72,8 @@ static sk_status prepare(const run *r, batch *b, sk_error *err) {
     for (int i = 0; i < b->n; i++) {
         sk_image image;
         sk_cache_image(r->cache, b->samples[i], &image);
-        statuses[i] = sk_crops_prepare(&image, r->e->options.crops, r->card->size, b->images + (size_t)i * bytes,
-                                       &errors[i]);
+        statuses[i] =
+            sk_crops_prepare(&image, r->e->options.crops, r->card->size, b->images + (size_t)i * bytes, &errors[i]);
     }
     for (int i = 0; i < b->n; i++) {
         if (!statuses[i]) continue;
@@ -137,14 +137,17 @@ static sk_status run_all(run *r, batch *b, size_t total, const sk_hooks *hooks, 
 static sk_status check_options(const sk_card *card, const sk_dataset *dataset, const sk_eval_options *o, size_t total,
                                sk_error *err) {
     if (card->classes != SK_CLASS_COUNT)
-        return sk_fail(err, SK_ERR_MISMATCH, "the model has %d classes where %d (nobird, bird) are needed: train it first",
-                       card->classes, SK_CLASS_COUNT);
+        return sk_fail(err, SK_ERR_MISMATCH,
+                       "the model has %d classes where %d (nobird, bird) are needed: train it first", card->classes,
+                       SK_CLASS_COUNT);
     if (!(o->threshold > 0 && o->threshold < 1) || !(o->penalty > 0 && o->penalty <= 1))
-        return sk_fail(err, SK_ERR_ARGUMENT, "threshold %g and penalty %g must lie between 0 and 1", (double)o->threshold,
-                       (double)o->penalty);
+        return sk_fail(err, SK_ERR_ARGUMENT, "threshold %g and penalty %g must lie between 0 and 1",
+                       (double)o->threshold, (double)o->penalty);
     if (!total)
-        return sk_fail(err, SK_ERR_DATA, "%s: no labelled, readable picture has the split \"%s\": run `siskin split` or "
-                       "choose another with --split", sk_dataset_dir(dataset), sk_split_name(o->split));
+        return sk_fail(err, SK_ERR_DATA,
+                       "%s: no labelled, readable picture has the split \"%s\": run `siskin split` or "
+                       "choose another with --split",
+                       sk_dataset_dir(dataset), sk_split_name(o->split));
     return SK_OK;
 }
 
@@ -152,7 +155,12 @@ sk_status sk_evaluate(sk_classifier *classifier, const sk_dataset *dataset, cons
                       const sk_eval_options *options, const sk_hooks *hooks, sk_evaluation **out, sk_error *err) {
     *out = NULL;
     sk_evaluation *e = NULL;
-    run r = {classifier, dataset, cache, sk_classifier_card(classifier), NULL, sk_crops_count(options->crops),
+    run r = {classifier,
+             dataset,
+             cache,
+             sk_classifier_card(classifier),
+             NULL,
+             sk_crops_count(options->crops),
              sk_thread_count(options->threads)};
     batch b = {0};
     size_t total = 0;

@@ -101,7 +101,7 @@ sk_metrics sk_evaluation_metrics(const sk_evaluation *evaluation) {
     return sk_evaluation_metrics_where(evaluation, NULL, NULL);
 }
 
-/* ---- slices ---------------------------------------------------------------------------------------------------- */
+/* ---- slices ------------------------------------------------------------------------------------------------------ */
 
 typedef struct slice_key {
     int by_group;

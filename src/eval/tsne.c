@@ -19,13 +19,13 @@ typedef struct neighbour {
 } neighbour;
 
 typedef struct embedding {
-    size_t n, k;          /* points, neighbours of each */
+    size_t n, k; /* points, neighbours of each */
     int threads;
     double *y, *step, *gain, *gradient, *normaliser;
-    neighbour *near;      /* n x k: conditional probabilities */
-    size_t *start;        /* rows of the symmetric P, n + 1 */
+    neighbour *near; /* n x k: conditional probabilities */
+    size_t *start;   /* rows of the symmetric P, n + 1 */
     neighbour *p;
-    sk_tree *tree;        /* NULL: exact */
+    sk_tree *tree; /* NULL: exact */
 } embedding;
 
 sk_tsne_options sk_tsne_defaults(void) {
@@ -142,7 +142,8 @@ static void symmetrise(embedding *e) {
 
 /* ---- start ------------------------------------------------------------------------------------------------------- */
 
-/* First two principal components by orthogonal iteration; `work` has room for mean and two vectors of dims, two of n. */
+/* First two principal components by orthogonal iteration; `work` has room for mean and two vectors of dims, two of n.
+ */
 static void principal(const float *data, size_t n, size_t dims, uint64_t seed, double *work, double *y) {
     double *mean = work, *v = work + dims, *u = work + 3 * dims;
     sk_rng rng = sk_rng_make(seed, 0x7453, 0);
@@ -187,8 +188,7 @@ static void principal(const float *data, size_t n, size_t dims, uint64_t seed, d
     for (size_t i = 0; i < n; i++) spread += u[2 * i] * u[2 * i] / (double)n;
     spread = sqrt(spread);
     /* The small noise parts points that coincide. */
-    for (size_t i = 0; i < 2 * n; i++)
-        y[i] = (spread > 1e-150 ? u[i] / spread * 1e-4 : 0) + sk_rng_normal(&rng) * 1e-6;
+    for (size_t i = 0; i < 2 * n; i++) y[i] = (spread > 1e-150 ? u[i] / spread * 1e-4 : 0) + sk_rng_normal(&rng) * 1e-6;
 }
 
 /* ---- descent ----------------------------------------------------------------------------------------------------- */
@@ -222,8 +222,7 @@ static void move(embedding *e, double factor, double momentum, double rate) {
     const long n = (long)e->n;
     if (e->tree) sk_tree_build(e->tree, e->y);
 #pragma omp parallel for schedule(dynamic, 32) num_threads(e->threads)
-    for (long i = 0; i < n; i++)
-        e->normaliser[i] = repulsion(e, (size_t)i, &e->gradient[2 * i]);
+    for (long i = 0; i < n; i++) e->normaliser[i] = repulsion(e, (size_t)i, &e->gradient[2 * i]);
     const double z = total(e->normaliser, e->n);
 #pragma omp parallel for schedule(dynamic, 32) num_threads(e->threads)
     for (long i = 0; i < n; i++) {
@@ -320,7 +319,8 @@ static sk_status descend(embedding *e, int iterations, const sk_hooks *hooks, sk
 
 static sk_status check(const float *data, size_t n, int dims, const sk_tsne_options *o, sk_error *err) {
     if (dims < 1 || o->iterations < 1 || !(o->perplexity >= 1) || n > ((size_t)1 << 24))
-        return sk_fail(err, SK_ERR_ARGUMENT, "t-SNE needs a perplexity of at least 1, iterations and at most 2^24 points");
+        return sk_fail(err, SK_ERR_ARGUMENT,
+                       "t-SNE needs a perplexity of at least 1, iterations and at most 2^24 points");
     for (size_t i = 0; i < n * (size_t)dims; i++)
         if (!isfinite(data[i])) return sk_fail(err, SK_ERR_DATA, "t-SNE: a feature is not a finite number");
     return SK_OK;

@@ -61,7 +61,8 @@ static void divide(sk_tree *t, const double *y, size_t begin, size_t end, double
     for (size_t k = begin; k < end; k++) t->order[k] = t->buffer[k];
 }
 
-static void build(sk_tree *t, const double *y, size_t begin, size_t end, double x0, double y0, double width, int depth) {
+static void build(sk_tree *t, const double *y, size_t begin, size_t end, double x0, double y0, double width,
+                  int depth) {
     size_t ends[4] = {0};
     const size_t index = t->count++;
     cell *c = &t->cells[index];

@@ -30,7 +30,8 @@ static void cell(cairo_t *cr, const sk_theme *theme, double x, double y, double 
 static void draw(cairo_t *cr, const sk_theme *theme, const sk_figure *figure) {
     const sk_confusion *c = figure->user;
     const double x = 128, y = 92, w = 246, h = 170, gap = 6;
-    const sk_font title = {SK_FONT_TITLE, 1, theme->ink}, name = {17, 1, theme->ink}, note = {SK_FONT_LABEL, 0, theme->muted};
+    const sk_font title = {SK_FONT_TITLE, 1, theme->ink}, name = {17, 1, theme->ink},
+                  note = {SK_FONT_LABEL, 0, theme->muted};
     sk_plot_page(cr, theme, figure);
     sk_plot_text(cr, &title, 16, 24, 0, figure->width - 32, c->title);
     sk_plot_text(cr, &note, x + w + gap / 2, 54, .5, 0, "verdict");

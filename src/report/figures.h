@@ -8,7 +8,7 @@
 #include "report/plot.h"
 #include "siskin/report.h"
 
-/* ---- training curves ------------------------------------------------------------------------------------------- */
+/* ---- training curves --------------------------------------------------------------------------------------------- */
 /* Five rows of n numbers: epoch, loss of training and validation, accuracy of training and validation. */
 typedef struct sk_curves {
     double *numbers;

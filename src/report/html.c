@@ -54,7 +54,7 @@ static const char *fraction(char text[32], double value) {
     return text;
 }
 
-/* ---- figures ------------------------------------------------------------------------------------------------------- */
+/* ---- figures ----------------------------------------------------------------------------------------------------- */
 
 static sk_status put_svg(sk_text *out, const sk_figure *figure, const sk_theme *theme, sk_error *err) {
     sk_text svg = {0};
@@ -88,7 +88,7 @@ static sk_status put_figure(sk_text *out, const sk_figure *figure, const char *c
     return status;
 }
 
-/* ---- tables -------------------------------------------------------------------------------------------------------- */
+/* ---- tables ------------------------------------------------------------------------------------------------------ */
 
 static void put_card(sk_text *out, const char *value, const char *note) {
     sk_text_add(out, "<div class=\"card\"><b>");
@@ -102,7 +102,8 @@ static void put_headline(const sk_page *page, sk_text *out) {
     const sk_metrics *m = &page->metrics;
     char a[32], b[96], c[32];
     sk_text_add(out, "<div class=\"cards\">\n");
-    snprintf(b, sizeof b, "accuracy; 95 %% interval %.2f\xe2\x80\x93%.2f %%", m->accuracy_low * 100, m->accuracy_high * 100);
+    snprintf(b, sizeof b, "accuracy; 95 %% interval %.2f\xe2\x80\x93%.2f %%", m->accuracy_low * 100,
+             m->accuracy_high * 100);
     put_card(out, percent(a, m->accuracy, 2), b);
     snprintf(c, sizeof c, "%zu of %zu", page->wrong_count, m->n);
     put_card(out, c, "pictures judged wrongly");
@@ -144,7 +145,8 @@ static void put_facts(const sk_page *page, sk_text *out) {
     }
     if (used) put_fact(out, "Whole dataset", text);
     const char *crops = e->options.crops == SK_CROPS_THREE ? "three crops: centre, left, right"
-                        : e->options.crops == SK_CROPS_ONE ? "one crop, the centre" : "the whole frame squeezed";
+                        : e->options.crops == SK_CROPS_ONE ? "one crop, the centre"
+                                                           : "the whole frame squeezed";
     int length = snprintf(text, sizeof text, "%s; bird if p \xe2\x89\xa5 %g", crops, (double)e->options.threshold);
     if (e->options.crops == SK_CROPS_THREE && length > 0)
         snprintf(text + length, sizeof text - (size_t)length, " at the centre or \xe2\x89\xa5 %g at a side",
@@ -155,22 +157,25 @@ static void put_facts(const sk_page *page, sk_text *out) {
 
 static void put_slice_rows(sk_text *out, const sk_slice *slices, size_t count) {
     char a[32], b[32], c[32], d[32];
-    sk_text_add(out, "<div class=\"scroll\"><table>\n<tr><th>Name</th><th>Pictures</th><th>Birds</th><th>Accuracy</th>"
+    sk_text_add(out,
+                "<div class=\"scroll\"><table>\n<tr><th>Name</th><th>Pictures</th><th>Birds</th><th>Accuracy</th>"
                 "<th>95 %% interval</th><th>Missed</th><th>False alarms</th><th>Precision</th><th>Recall</th>"
                 "<th>ROC area</th></tr>\n");
     for (size_t i = 0; i < count; i++) {
         const sk_metrics *m = &slices[i].metrics;
         sk_text_add(out, "<tr><td>");
         put_escaped(out, *slices[i].name ? slices[i].name : "(none)");
-        sk_text_add(out, "</td><td>%zu</td><td>%zu</td><td>%s</td><td>%.1f\xe2\x80\x93%.1f %%</td><td>%zu</td><td>%zu</td>"
-                    "<td>%s</td><td>%s</td><td>%s</td></tr>\n", m->n, m->confusion[1][0] + m->confusion[1][1],
-                    percent(a, m->accuracy, 1), m->accuracy_low * 100, m->accuracy_high * 100, m->confusion[1][0],
-                    m->confusion[0][1], percent(b, m->precision, 1), percent(c, m->recall, 1), fraction(d, m->roc_area));
+        sk_text_add(out,
+                    "</td><td>%zu</td><td>%zu</td><td>%s</td><td>%.1f\xe2\x80\x93%.1f %%</td><td>%zu</td><td>%zu</td>"
+                    "<td>%s</td><td>%s</td><td>%s</td></tr>\n",
+                    m->n, m->confusion[1][0] + m->confusion[1][1], percent(a, m->accuracy, 1), m->accuracy_low * 100,
+                    m->accuracy_high * 100, m->confusion[1][0], m->confusion[0][1], percent(b, m->precision, 1),
+                    percent(c, m->recall, 1), fraction(d, m->roc_area));
     }
     sk_text_add(out, "</table></div>\n");
 }
 
-/* ---- sections ------------------------------------------------------------------------------------------------------ */
+/* ---- sections ---------------------------------------------------------------------------------------------------- */
 
 static sk_status put_results(const sk_page *page, sk_text *out, sk_error *err) {
     sk_confusion confusion = {.title = "Confusion matrix"};
@@ -193,8 +198,10 @@ static sk_status put_compared(const sk_page *page, sk_text *out, sk_error *err) 
     sk_text_add(out, "<h2>Compared with <span class=\"path\">");
     put_escaped(out, other);
     sk_text_add(out, "</span></h2>\n<div class=\"cards\">\n");
-    snprintf(a, sizeof a, "%+.2f points", c->accuracy_difference * 100);
-    snprintf(b, sizeof b, "accuracy of the second model, %.2f %% (%.2f\xe2\x80\x93%.2f %%), against the first's %.2f %%",
+    const double points = c->accuracy_difference * 100;
+    snprintf(a, sizeof a, "%s%.2f points", points < 0 ? "\xe2\x88\x92" : "+", fabs(points));
+    snprintf(b, sizeof b,
+             "accuracy of the second model, %.2f %% (%.2f\xe2\x80\x93%.2f %%), against the first's %.2f %%",
              page->other_metrics.accuracy * 100, page->other_metrics.accuracy_low * 100,
              page->other_metrics.accuracy_high * 100, page->metrics.accuracy * 100);
     put_card(out, a, b);
@@ -230,10 +237,12 @@ static sk_status put_tsne(const sk_page *page, sk_text *out, sk_error *err) {
     const sk_page_input *in = page->in;
     const sk_tsne_map map = {"t-SNE of the pooled features", page->points, in->evaluation, in->pictures};
     const sk_figure figure = sk_tsne_figure(&map);
-    snprintf(caption, sizeof caption, "%d pooled features of the centre crop in two dimensions; perplexity %g, seed %llu, "
-             "%d iterations, Kullback-Leibler divergence %.3f. Near pictures look alike to the network; distances between "
-             "far groups mean little.", in->feature_count, in->tsne.perplexity, (unsigned long long)in->tsne.seed,
-             in->tsne.iterations, page->kl);
+    snprintf(
+        caption, sizeof caption,
+        "%d pooled features of the centre crop in two dimensions; perplexity %g, seed %llu, "
+        "%d iterations, Kullback-Leibler divergence %.3f. Near pictures look alike to the network; distances between "
+        "far groups mean little.",
+        in->feature_count, in->tsne.perplexity, (unsigned long long)in->tsne.seed, in->tsne.iterations, page->kl);
     sk_text_add(out, "<h2>How the network sees the pictures</h2>\n");
     return put_figure(out, &figure, "wide", "Map of the features, wrong verdicts ringed", caption, err);
 }
@@ -249,7 +258,8 @@ static sk_status put_picture(sk_text *out, const sk_image *image, const char *al
     sk_image small = {0};
     uint8_t *bytes = NULL;
     size_t size = 0;
-    sk_status status = sk_image_create((int)fmax(1, image->width * fit), (int)fmax(1, image->height * fit), &small, err);
+    sk_status status =
+        sk_image_create((int)fmax(1, image->width * fit), (int)fmax(1, image->height * fit), &small, err);
     if (!status) status = sk_image_resize(image, NULL, small.width, small.height, small.data, err);
     if (!status) status = sk_image_encode(&small, 85, &bytes, &size, err);
     if (!status) {
@@ -300,16 +310,19 @@ static sk_status put_wrong(const sk_page *page, sk_text *out, sk_error *err) {
     sk_status status = SK_OK;
     sk_text_add(out, "<h2>Wrong verdicts</h2>\n");
     if (!shown) sk_text_add(out, "<p>Every verdict was right.</p>\n");
-    else sk_text_add(out, "<p class=\"muted\">The most certain errors first.%s</p>\n<div class=\"gallery\">\n",
-                     shown < page->wrong_count ? " Not all are shown; evaluation.json lists the rest." : "");
+    else
+        sk_text_add(out, "<p class=\"muted\">The most certain errors first.%s</p>\n<div class=\"gallery\">\n",
+                    shown < page->wrong_count ? " Not all are shown; evaluation.json lists the rest." : "");
     for (size_t i = 0; i < shown && !status; i++) status = put_wrong_one(page, page->wrong[i], out, err);
     if (shown) sk_text_add(out, "</div>\n");
     return status;
 }
 
 sk_status sk_page_html(const sk_page *page, sk_text *out, sk_error *err) {
-    sk_text_add(out, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
-                "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>siskin: evaluation of ");
+    sk_text_add(
+        out,
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
+        "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>siskin: evaluation of ");
     put_escaped(out, sk_path_name(page->in->model_path));
     sk_text_add(out, "</title>\n<style>\n");
     sk_text_add_bytes(out, page_style, sizeof page_style - 1);
@@ -327,9 +340,11 @@ sk_status sk_page_html(const sk_page *page, sk_text *out, sk_error *err) {
     sk_text_add(out, "<details%s><summary>Per group (%zu)</summary>\n", page->group_count <= 12 ? " open" : "",
                 page->group_count);
     put_slice_rows(out, page->groups, page->group_count);
-    sk_text_add(out, "</details>\n<footer>Intervals are Wilson's score intervals at 95 %%. The score of the ROC is p of the "
-                "centre crop or the largest p of a side crop, stretched so that its penalty falls on the threshold. "
-                "All figures of this page are in evaluation.json. Written by siskin %s.</footer>\n</main></body></html>\n",
-                SK_VERSION);
+    sk_text_add(
+        out,
+        "</details>\n<footer>Intervals are Wilson's score intervals at 95 %%. The score of the ROC is p of the "
+        "centre crop or the largest p of a side crop, stretched so that its penalty falls on the threshold. "
+        "All figures of this page are in evaluation.json. Written by siskin %s.</footer>\n</main></body></html>\n",
+        SK_VERSION);
     return out->failed ? sk_fail_memory(err, "the report") : SK_OK;
 }

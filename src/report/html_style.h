@@ -4,9 +4,11 @@
 #define SK_HTML_STYLE_H
 
 static const char page_style[] =
-    ":root{color-scheme:light dark;--page:#fff;--ink:#1f2126;--muted:#5c6169;--line:#dfe1e5;--card:#f5f6f8;--accent:#0072b2;"
+    ":root{color-scheme:light "
+    "dark;--page:#fff;--ink:#1f2126;--muted:#5c6169;--line:#dfe1e5;--card:#f5f6f8;--accent:#0072b2;"
     "--warn:#b34700}\n"
-    "@media(prefers-color-scheme:dark){:root{--page:#1c1f24;--ink:#edeff2;--muted:#adb3bb;--line:#3a3f47;--card:#262a31;"
+    "@media(prefers-color-scheme:dark){:root{--page:#1c1f24;--ink:#edeff2;--muted:#adb3bb;--line:#3a3f47;--card:#"
+    "262a31;"
     "--accent:#56b4e9;--warn:#f29e1f}}\n"
     "*{box-sizing:border-box}\n"
     "body{margin:0;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,'DejaVu Sans',sans-serif}\n"
@@ -21,7 +23,7 @@ static const char page_style[] =
     "table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\n"
     "th,td{padding:.4rem .7rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}\n"
     "th{color:var(--muted);font-weight:600;font-size:.92rem}\n"
-    "th:first-child,td:first-child{text-align:left;white-space:normal;overflow-wrap:anywhere;min-width:7rem}\n"
+    "th:first-child,td:first-child{text-align:left;white-space:normal;overflow-wrap:anywhere;min-width:10rem}\n"
     "table.facts th{width:12rem;vertical-align:top;min-width:0}table.facts td{text-align:left;white-space:normal;"
     "overflow-wrap:anywhere}\n"
     "@media(max-width:40rem){table.facts th{width:7.5rem}th,td{padding:.4rem .45rem}}\n"
@@ -33,7 +35,8 @@ static const char page_style[] =
     ".gallery img{width:100%;height:10.5rem;object-fit:contain;background:#0003;border-radius:0}\n"
     ".gallery .none{height:10.5rem;display:grid;place-items:center;color:var(--muted)}\n"
     ".gallery figcaption{padding:.5rem .75rem .75rem;color:var(--ink);overflow-wrap:anywhere;margin:0}\n"
-    ".gallery b{color:var(--warn)}details summary{cursor:pointer;margin:2.5rem 0 .75rem;font-size:1.25rem;font-weight:700}\n"
+    ".gallery b{color:var(--warn)}details summary{cursor:pointer;margin:2.5rem 0 "
+    ".75rem;font-size:1.25rem;font-weight:700}\n"
     "footer{margin:3rem 0 1rem;color:var(--muted);font-size:.92rem}\n"
     "@media print{.gallery figure,.card{break-inside:avoid}}\n";
 

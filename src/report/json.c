@@ -82,8 +82,10 @@ static void put_outcome(sk_text *out, const sk_page *page, size_t i, int first) 
 static void put_comparison(sk_text *out, const sk_page *page) {
     const sk_comparison *c = &page->comparison;
     put_text(out, ",\n  \"comparison\": {\"other\": ", page->in->other_name ? page->in->other_name : "");
-    sk_text_add(out, ", \"n\": %zu, \"both_right\": %zu, \"only_first\": %zu, \"only_second\": %zu, \"both_wrong\": %zu, "
-                "\"flips\": %zu", c->n, c->both_right, c->only_first, c->only_second, c->both_wrong, c->flips);
+    sk_text_add(out,
+                ", \"n\": %zu, \"both_right\": %zu, \"only_first\": %zu, \"only_second\": %zu, \"both_wrong\": %zu, "
+                "\"flips\": %zu",
+                c->n, c->both_right, c->only_first, c->only_second, c->both_wrong, c->flips);
     put_number(out, ", \"accuracy_difference\": ", c->accuracy_difference);
     put_number(out, ", \"flip_rate\": ", c->flip_rate);
     put_number(out, ", \"mcnemar_p\": ", c->mcnemar_p);

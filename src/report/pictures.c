@@ -93,7 +93,8 @@ static size_t common_divisor(size_t a, size_t b) {
 }
 
 /* Pictures in an order that does not depend on the layout, each only where no earlier one is near: evenly spread. */
-static void draw_thumbs(cairo_t *cr, const sk_theme *theme, const sk_tsne_map *map, const layout *at) {
+static size_t draw_thumbs(cairo_t *cr, const sk_theme *theme, const sk_tsne_map *map, const layout *at,
+                          size_t drawn[MOST_THUMBS]) {
     double taken[MOST_THUMBS][2];
     size_t used = 0;
     const size_t n = map->evaluation->n;
@@ -107,8 +108,40 @@ static void draw_thumbs(cairo_t *cr, const sk_theme *theme, const sk_tsne_map *m
             free_here = fabs(x - taken[j][0]) > THUMB * 1.3 || fabs(y - taken[j][1]) > THUMB * 1.3;
         if (!free_here) continue;
         taken[used][0] = x;
-        taken[used++][1] = y;
+        taken[used][1] = y;
+        drawn[used++] = i;
         draw_thumb(cr, theme, map, i, x, y);
+    }
+    return used;
+}
+
+/* The ring goes around the point, or, where a thumbnail covers it, to the thumbnail's corner. */
+static void draw_ring(cairo_t *cr, const sk_theme *theme, const sk_tsne_map *map, size_t i, double x, double y,
+                      double radius) {
+    sk_plot_colour(cr, is_bird(map->evaluation, i) ? theme->second : theme->first, 1);
+    cairo_arc(cr, x, y, radius, 0, 2 * M_PI);
+    cairo_fill(cr);
+    sk_plot_colour(cr, theme->page, 1);
+    cairo_set_line_width(cr, 5);
+    cairo_arc(cr, x, y, radius + 3.5, 0, 2 * M_PI);
+    cairo_stroke_preserve(cr);
+    sk_plot_colour(cr, theme->wrong, 1);
+    cairo_set_line_width(cr, 2.4);
+    cairo_stroke(cr);
+}
+
+static void draw_rings(cairo_t *cr, const sk_theme *theme, const sk_tsne_map *map, const layout *at, double radius,
+                       const size_t *thumbs, size_t thumb_count) {
+    for (size_t i = 0; i < map->evaluation->n; i++) {
+        double x, y;
+        if (!is_wrong(map->evaluation, i)) continue;
+        place(at, map, i, &x, &y);
+        for (size_t k = 0; k < thumb_count; k++) {
+            if (thumbs[k] != i) continue;
+            x += THUMB / 2. - 3;
+            y -= THUMB / 2. - 3;
+        }
+        draw_ring(cr, theme, map, i, x, y, radius);
     }
 }
 
@@ -118,7 +151,8 @@ static void draw_tsne(cairo_t *cr, const sk_theme *theme, const sk_figure *figur
     const sk_font title = {SK_FONT_TITLE + 2, 1, theme->ink}, note = {16, 0, theme->muted};
     sk_plot_page(cr, theme, figure);
     sk_plot_text(cr, &title, 16, 24, 0, figure->width - 32, map->title);
-    const sk_legend_entry legend[3] = {{"bird", theme->second, 2}, {"no bird", theme->first, 2}, {"wrong verdict", theme->wrong, 3}};
+    const sk_legend_entry legend[3] = {
+        {"bird", theme->second, 2}, {"no bird", theme->first, 2}, {"wrong verdict", theme->wrong, 3}};
     sk_plot_legend(cr, theme, figure->width - 16, 54, legend, 3);
     const layout at = lay_out(map, 10, 80, figure->width - 20);
     const double radius = e->n > 1500 ? 3 : e->n > 300 ? 4 : 5;
@@ -131,21 +165,9 @@ static void draw_tsne(cairo_t *cr, const sk_theme *theme, const sk_figure *figur
         cairo_fill(cr);
         wrong += (size_t)is_wrong(e, i);
     }
-    if (e->n) draw_thumbs(cr, theme, map, &at);
-    for (size_t i = 0; i < e->n; i++) {
-        if (!is_wrong(e, i)) continue;
-        place(&at, map, i, &x, &y);
-        sk_plot_colour(cr, is_bird(e, i) ? theme->second : theme->first, 1);
-        cairo_arc(cr, x, y, radius, 0, 2 * M_PI);
-        cairo_fill(cr);
-        sk_plot_colour(cr, theme->page, 1);
-        cairo_set_line_width(cr, 5);
-        cairo_arc(cr, x, y, radius + 4, 0, 2 * M_PI);
-        cairo_stroke_preserve(cr);
-        sk_plot_colour(cr, theme->wrong, 1);
-        cairo_set_line_width(cr, 2.4);
-        cairo_stroke(cr);
-    }
+    size_t thumbs[MOST_THUMBS];
+    const size_t thumb_count = e->n ? draw_thumbs(cr, theme, map, &at, thumbs) : 0;
+    draw_rings(cr, theme, map, &at, radius, thumbs, thumb_count);
     char text[96];
     snprintf(text, sizeof text, "%zu pictures, %zu wrong", e->n, wrong);
     sk_plot_text(cr, &note, 16, 54, 0, 0, text);
@@ -164,7 +186,7 @@ sk_status sk_plot_tsne(const char *path, const char *title, const float *points,
     return sk_figure_write(path, &figure, err);
 }
 
-/* ---- contact sheet ------------------------------------------------------------------------------------------------ */
+/* ---- contact sheet ----------------------------------------------------------------------------------------------- */
 
 enum { COLUMNS = 4, CELL_W = 240, CELL_H = 282, PICTURE_W = 224, PICTURE_H = 184, SHEET_TOP = 52, SHEET_MOST = 400 };
 
@@ -200,7 +222,8 @@ sk_status sk_wrong_list(const sk_evaluation *e, size_t **out, size_t *count, sk_
     return SK_OK;
 }
 
-static void draw_cell(cairo_t *cr, const sk_theme *theme, const sk_wrong_sheet *sheet, size_t index, double x, double y) {
+static void draw_cell(cairo_t *cr, const sk_theme *theme, const sk_wrong_sheet *sheet, size_t index, double x,
+                      double y) {
     const sk_evaluation *e = sheet->evaluation;
     const sk_sample *sample = &e->samples[index];
     const sk_verdict *v = &e->outcomes[index].verdict;
@@ -221,7 +244,8 @@ static void draw_cell(cairo_t *cr, const sk_theme *theme, const sk_wrong_sheet *
     char text[640];
     snprintf(text, sizeof text, "%s, called %s", sk_verdict_words(is_bird(e, index)), sk_verdict_words(v->bird));
     sk_plot_text(cr, &strong, x, y + PICTURE_H + 16, 0, PICTURE_W, text);
-    if (v->crops == 3) snprintf(text, sizeof text, "p %.3f  %.3f  %.3f", (double)v->p[0], (double)v->p[1], (double)v->p[2]);
+    if (v->crops == 3)
+        snprintf(text, sizeof text, "p %.3f  %.3f  %.3f", (double)v->p[0], (double)v->p[1], (double)v->p[2]);
     else snprintf(text, sizeof text, "p of bird %.3f", (double)v->p[0]);
     sk_plot_text(cr, &body, x, y + PICTURE_H + 36, 0, PICTURE_W, text);
     sk_plot_text(cr, &body, x, y + PICTURE_H + 55, 0, PICTURE_W, sample->source ? sample->source : "");
@@ -237,8 +261,7 @@ static void draw_wrong(cairo_t *cr, const sk_theme *theme, const sk_figure *figu
     if (sheet->shown < sheet->count)
         snprintf(text, sizeof text, "%zu wrong of %zu pictures; the %zu most certain errors", sheet->count,
                  sheet->evaluation->n, sheet->shown);
-    else
-        snprintf(text, sizeof text, "%zu wrong of %zu pictures", sheet->count, sheet->evaluation->n);
+    else snprintf(text, sizeof text, "%zu wrong of %zu pictures", sheet->count, sheet->evaluation->n);
     sk_plot_text(cr, &title, 16, 26, 0, figure->width - 32, text);
     if (!sheet->count) sk_plot_text(cr, &body, 16, 70, 0, 0, "Every verdict was right.");
     for (size_t i = 0; i < sheet->shown; i++)
@@ -258,8 +281,8 @@ sk_status sk_wrong_write(const char *path, const sk_wrong_sheet *sheet, sk_error
     const sk_figure figure = sk_wrong_figure(sheet);
     sk_text png = {0};
     char *name = sk_format("%s.png", path);
-    /* cairo's surfaces end at 32767 pixels. */
-    const double scale = fmin(1.5, 32000 / figure.height);
+    /* cairo's surfaces end at 32767 pixels; a long sheet in full size would have tens of megabytes. */
+    const double scale = fmin(sheet->shown > 48 ? 1 : 1.5, 32000 / figure.height);
     sk_status status = name ? sk_figure_png(&figure, &sk_theme_light, scale, &png, err) : sk_fail_memory(err, "a name");
     if (!status) status = sk_file_write(name, png.data, png.size, err);
     sk_text_free(&png);

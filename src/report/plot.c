@@ -29,7 +29,7 @@ const sk_theme sk_theme_dark = {.page = {.11, .12, .14},
                                 .heat_high = {.30, .64, .88},
                                 .dark = 1};
 
-/* ---- surfaces ------------------------------------------------------------------------------------------------ */
+/* ---- surfaces ---------------------------------------------------------------------------------------------------- */
 
 static cairo_status_t to_text(void *closure, const unsigned char *bytes, unsigned int size) {
     sk_text *text = closure;
@@ -104,13 +104,16 @@ void sk_plot_page(cairo_t *cr, const sk_theme *theme, const sk_figure *figure) {
     cairo_fill(cr);
 }
 
-/* ---- text ---------------------------------------------------------------------------------------------------- */
+/* ---- text -------------------------------------------------------------------------------------------------------- */
 
 /* Length of the valid UTF-8 sequence at `s`, 0 if it is broken. */
 static size_t sequence_length(const unsigned char *s) {
     static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
     if (s[0] < 0x80) return 1;
-    const size_t n = s[0] >= 0xf0 && s[0] < 0xf8 ? 4 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xc0 && s[0] < 0xe0 ? 2 : 0;
+    const size_t n = s[0] >= 0xf0 && s[0] < 0xf8   ? 4
+                     : s[0] >= 0xe0 && s[0] < 0xf0 ? 3
+                     : s[0] >= 0xc0 && s[0] < 0xe0 ? 2
+                                                   : 0;
     if (!n) return 0;
     uint32_t code = s[0] & (0xffu >> (n + 1));
     for (size_t i = 1; i < n; i++) {
@@ -196,7 +199,7 @@ void sk_plot_text_up(cairo_t *cr, const sk_font *font, double x, double y, const
     cairo_restore(cr);
 }
 
-/* ---- axes ---------------------------------------------------------------------------------------------------- */
+/* ---- axes -------------------------------------------------------------------------------------------------------- */
 
 static double nice_step(double range, int ticks) {
     if (!(range > 0) || !isfinite(range)) return 1;
@@ -329,7 +332,7 @@ void sk_plot_legend(cairo_t *cr, const sk_theme *theme, double right, double y, 
     }
 }
 
-/* ---- pictures ------------------------------------------------------------------------------------------------ */
+/* ---- pictures ---------------------------------------------------------------------------------------------------- */
 
 static void attach_jpeg(cairo_surface_t *surface, const sk_image *image) {
     uint8_t *bytes = NULL;

@@ -44,7 +44,7 @@ double sk_plot_text(cairo_t *cr, const sk_font *font, double x, double y, double
                     const char *text);
 void sk_plot_text_up(cairo_t *cr, const sk_font *font, double x, double y, const char *text); /* rotated, centred */
 
-/* ---- axes -------------------------------------------------------------------------------------------------- */
+/* ---- axes -------------------------------------------------------------------------------------------------------- */
 typedef struct sk_axis {
     double low, high, step; /* step > 0: distance of the ticks */
     int percent;            /* labels are 100 times the value with a % sign */

@@ -58,7 +58,8 @@ static sk_status write_figure(const char *dir, const char *name, const sk_figure
 static sk_status write_text(const char *dir, const char *name, const sk_text *text, sk_error *err) {
     if (text->failed) return sk_fail_memory(err, name);
     char *path = sk_path_join(dir, name);
-    const sk_status status = path ? sk_file_write(path, text->data, text->size, err) : sk_fail_memory(err, "a file name");
+    const sk_status status =
+        path ? sk_file_write(path, text->data, text->size, err) : sk_fail_memory(err, "a file name");
     sk_free(path);
     return status;
 }
@@ -76,7 +77,8 @@ static sk_status write_figures(const char *dir, const sk_page *page, sk_error *e
     const sk_figure roc = sk_roc_figure(&page->roc), histogram = sk_histogram_figure(&page->roc);
     sk_status status = write_confusion(dir, "confusion", "Confusion matrix", &page->metrics, err);
     if (!status && in->other)
-        status = write_confusion(dir, "confusion_other", "Confusion matrix of the second model", &page->other_metrics, err);
+        status =
+            write_confusion(dir, "confusion_other", "Confusion matrix of the second model", &page->other_metrics, err);
     if (!status) status = write_figure(dir, "roc", &roc, err);
     if (!status) status = write_figure(dir, "histogram", &histogram, err);
     if (!status && page->curves.n) {

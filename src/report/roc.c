@@ -137,7 +137,8 @@ static void draw_histogram(cairo_t *cr, const sk_theme *theme, const sk_figure *
     const sk_roc *roc = figure->user;
     const sk_font title = {SK_FONT_TITLE, 1, theme->ink}, note = {SK_FONT_LABEL, 0, theme->muted};
     size_t most = 1;
-    for (int i = 0; i < 2 * BINS; i++) most = roc->bins[i / BINS][i % BINS] > most ? roc->bins[i / BINS][i % BINS] : most;
+    for (int i = 0; i < 2 * BINS; i++)
+        most = roc->bins[i / BINS][i % BINS] > most ? roc->bins[i / BINS][i % BINS] : most;
     const double decades = fmax(1, log10((double)most) * 1.05);
     char text[64];
     sk_plot_page(cr, theme, figure);

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A small network over a small dataset on disk: verdicts must be those of the same pictures run one by one. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/base.h"
+#include "eval/evaluation.h"
+
+enum { PICTURES = 40, SIZE = 64 }; /* more than one batch of 32 */
+
+static char folder[64] = "/tmp/siskin-eval-";
+static sk_classifier *classifier;
+static sk_dataset *dataset;
+static sk_cache *cache;
+static size_t bad;
+
+static sk_label label_of(size_t i) {
+    return i == 5 ? SK_LABEL_UNKNOWN : i % 3 ? SK_LABEL_BIRD : SK_LABEL_NOBIRD;
+}
+
+static const char *split_of(size_t i) {
+    return i == 7 ? "val" : "test";
+}
+
+static int write_pictures(void) {
+    sk_text table = {0};
+    char path[128];
+    int fault = 0;
+    sk_text_add(&table, "path\tframe\ttime_s\tlabel\tsource\tgroup\trole\tsplit\n");
+    for (size_t i = 0; i < PICTURES; i++) {
+        sk_image image = {0};
+        sk_rng rng = sk_rng_make(i, 0, 0);
+        fault |= sk_image_create(330, 256, &image, NULL);
+        for (size_t k = 0; !fault && k < 330 * 256 * 3; k++)
+            image.data[k] = (uint8_t)((k * (1 + i) >> 9) + sk_rng_below(&rng, 60));
+        snprintf(path, sizeof path, "%s/%02zu.png", folder, i);
+        fault |= i == 9 ? sk_file_write(path, "no picture", 10, NULL) : sk_image_write(path, &image, 90, NULL);
+        sk_image_free(&image);
+        sk_text_add(&table, "%02zu.png\t\t\t%s\tcam%zu\tcam%zu/%zu\theld-out\t%s\n", i, sk_label_name(label_of(i)), i % 2,
+                    i % 2, i, split_of(i));
+    }
+    snprintf(path, sizeof path, "%s/dataset.tsv", folder);
+    fault |= table.failed || sk_file_write(path, table.data, table.size, NULL);
+    sk_text_free(&table);
+    return fault;
+}
+
+static int setup(void **state) {
+    (void)state;
+    sk_card card = sk_card_default(SK_ARCH_V3_SMALL);
+    sk_model *model = NULL;
+    char path[128];
+    sk_error err = {0};
+    char *at = folder + strlen(folder);
+    memset(at, 'X', 6); /* what mkdtemp fills in */
+    at[6] = 0;
+    card.size = SIZE;
+    if (!mkdtemp(folder) || write_pictures()) return 1;
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    sk_status status = sk_model_create(&card, 3, &model, &err);
+    if (!status) status = sk_model_write(model, path, &err);
+    sk_model_free(model);
+    if (!status) status = sk_classifier_open(path, &classifier, &err);
+    if (!status) status = sk_dataset_open(folder, &dataset, &err);
+    if (!status) status = sk_cache_open(dataset, 5, 2, NULL, &cache, &bad, &err);
+    if (status) print_message("setup: %s\n", err.message);
+    return status != SK_OK;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    char command[96];
+    sk_cache_close(cache);
+    sk_dataset_close(dataset);
+    sk_classifier_close(classifier);
+    snprintf(command, sizeof command, "rm -r '%s'", folder);
+    return system(command);
+}
+
+static sk_eval_options options_of(sk_crops crops) {
+    return (sk_eval_options){.split = SK_SPLIT_TEST, .crops = crops, .threshold = .5f, .penalty = .8f, .threads = 2,
+                             .max_bad = 5, .with_features = 1};
+}
+
+static void same_as_one_by_one(void **state) {
+    (void)state;
+    static const sk_crops rules[] = {SK_CROPS_ONE, SK_CROPS_THREE, SK_CROPS_SQUEEZE};
+    static uint8_t pixels[3 * SIZE * SIZE * 3];
+    static float features[3 * 2048];
+    assert_int_equal(bad, 1);
+    for (size_t r = 0; r < 3; r++) {
+        const sk_eval_options o = options_of(rules[r]);
+        sk_evaluation *e = NULL;
+        sk_error err = {0};
+        if (sk_evaluate(classifier, dataset, cache, &o, NULL, &e, &err)) fail_msg("%s", err.message);
+        /* One is of val, one without label, one unreadable. */
+        assert_int_equal(sk_evaluation_count(e), PICTURES - 3);
+        assert_int_equal(e->unlabelled, 1);
+        assert_int_equal(e->unreadable, 1);
+        int count = 0;
+        const float *kept = sk_evaluation_features(e, &count);
+        assert_int_equal(count, sk_classifier_feature_count(classifier));
+        for (size_t i = 0; i < sk_evaluation_count(e); i++) {
+            const sk_outcome *outcome = sk_evaluation_outcome(e, i);
+            const int crops = sk_crops_count(rules[r]);
+            float p[6];
+            sk_image image;
+            assert_true(i == 0 || outcome->sample > sk_evaluation_outcome(e, i - 1)->sample);
+            assert_int_equal(e->samples[i].label, label_of(outcome->sample));
+            sk_cache_image(cache, outcome->sample, &image);
+            assert_int_equal(sk_crops_prepare(&image, rules[r], SIZE, pixels, NULL), SK_OK);
+            assert_int_equal(sk_classifier_run(classifier, pixels, crops, 1, p, features, NULL), SK_OK);
+            assert_int_equal(outcome->verdict.crops, crops);
+            for (int c = 0; c < crops; c++) assert_true(fabsf(outcome->verdict.p[c] - p[2 * c + 1]) < 1e-6f);
+            for (int d = 0; d < count; d++)
+                assert_true(fabsf(kept[i * (size_t)count + (size_t)d] - features[d]) < 1e-4f);
+        }
+        sk_evaluation_free(e);
+    }
+    assert_null(sk_evaluation_outcome(&(sk_evaluation){0}, 0));
+}
+
+static int stop_at_once(void *user) {
+    (void)user;
+    return 1;
+}
+
+static void refusals(void **state) {
+    (void)state;
+    sk_evaluation *e = NULL;
+    sk_error err = {0};
+    sk_eval_options o = options_of(SK_CROPS_ONE);
+    o.split = SK_SPLIT_TRAIN; /* there are none */
+    assert_int_equal(sk_evaluate(classifier, dataset, cache, &o, NULL, &e, &err), SK_ERR_DATA);
+    assert_non_null(strstr(err.message, folder));
+    o = options_of(SK_CROPS_ONE);
+    o.threshold = 0;
+    assert_int_equal(sk_evaluate(classifier, dataset, cache, &o, NULL, &e, &err), SK_ERR_ARGUMENT);
+    o = options_of(SK_CROPS_ONE);
+    const sk_hooks hooks = {.cancelled = stop_at_once};
+    const long live = sk_memory_live();
+    assert_int_equal(sk_evaluate(classifier, dataset, cache, &o, &hooks, &e, &err), SK_ERR_CANCELLED);
+    assert_null(e);
+    assert_int_equal(sk_memory_live(), live);
+}
+
+static void memory_faults(void **state) {
+    (void)state;
+    const sk_eval_options o = options_of(SK_CROPS_THREE);
+    sk_evaluation *e = NULL;
+    sk_status status = SK_ERR_MEMORY;
+    assert_int_equal(sk_evaluate(classifier, dataset, cache, &o, NULL, &e, NULL), SK_OK); /* working memory of the model */
+    sk_evaluation_free(e);
+    const long live = sk_memory_live();
+    for (long at = 0; at < 20000 && status; at += at < 12 ? 1 : 1 + at / 6) {
+        sk_memory_fail_at(at, 0);
+        status = sk_evaluate(classifier, dataset, cache, &o, NULL, &e, NULL);
+        sk_memory_fail_at(-1, 0);
+        assert_true(status == SK_OK || (status == SK_ERR_MEMORY && !e));
+        if (status) assert_int_equal(sk_memory_live(), live);
+    }
+    assert_int_equal(status, SK_OK);
+    sk_evaluation_free(e);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(same_as_one_by_one), cmocka_unit_test(refusals),
+                                       cmocka_unit_test(memory_faults)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
