@@ -202,7 +202,7 @@ static void evaluation(int large, int size)
         near_logits("evaluation", logits, member(expected, "logits"));
     }
     sk_runner_run(runner, images, 2, 2, tapped, NULL, collect, &check);
-    assert_memory_equal(logits, tapped, sizeof logits);
+    near_logits("with a tap", tapped, member(expected, "logits"));
     for (int i = 0; i < net->layer_count; i++) {
         const sk_layer *l = &net->layers[i];
         char name[64];

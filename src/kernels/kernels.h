@@ -80,9 +80,9 @@ typedef struct sk_kernels {
     void (*dw_backward_weight)(const sk_dw *d, const sk_real *dy, const sk_real *x, sk_real *dweight);
 
     /* ---- batch norm ---- */
-    /* sum[c] += column sums, sumsq[c] += column sums of squares of y. Short fp32 partial
-     * sums are fine (64 rows), then double. */
-    void (*bn_sums)(const sk_real *y, int rows, int c, double *sum, double *sumsq);
+    /* sum[c] += column sums, sumsq[c] += column sums of squares of y - origin[c]. With a row of the data as origin the
+     * variance does not drown where the mean is large. Short fp32 partial sums are fine (64 rows), then double. */
+    void (*bn_sums)(const sk_real *y, int rows, int c, const sk_real *origin, double *sum, double *sumsq);
     /* out = act(y*scale + shift) + add. add (may be NULL) is [rows][c], added after the activation. In place. */
     void (*bn_forward)(const sk_real *y, int rows, int c, const sk_bn *bn, sk_act act, const sk_real *add, sk_real *out);
     /* dz = da * act'(y*scale + shift); sum[c] += dz; sum_y[c] += dz*(y - mean). In place (dz = da). dz may be NULL when act is

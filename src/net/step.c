@@ -198,8 +198,7 @@ void sk_step_parallel(sk_step *s, int index, sk_step_work work)
         sk_real *const scratch[SK_SCRATCHES] = {base, base + s->scratch_size, base + 2 * s->scratch_size,
                                                 base + 3 * s->scratch_size};
 
-        work(s, index, chunk, (int)((long)s->n * chunk / s->chunks), (int)((long)s->n * (chunk + 1) / s->chunks),
-             scratch);
+        work(s, index, chunk, sk_step_first(s, chunk), sk_step_first(s, chunk + 1), scratch);
     }
 }
 
@@ -249,7 +248,7 @@ static void linear(const sk_step *s, const sk_real *x, int in, const sk_real *pa
 {
 #pragma omp parallel for num_threads(s->threads) schedule(static)
     for (int chunk = 0; chunk < s->chunks; chunk++) {
-        const int first = (int)((long)s->n * chunk / s->chunks), last = (int)((long)s->n * (chunk + 1) / s->chunks);
+        const int first = sk_step_first(s, chunk), last = sk_step_first(s, chunk + 1);
         const sk_gemm g = {.m = last - first, .n = out, .k = in, .a = x + (size_t)first * (size_t)in, .lda = in,
                            .packed = packed, .bias = bias, .c = y + (size_t)first * (size_t)out, .ldc = out};
 

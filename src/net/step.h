@@ -78,6 +78,10 @@ typedef void (*sk_step_work)(sk_step *s, int index, int chunk, int first, int la
 /* Calls work(index, chunk, pictures first..last-1) for every chunk, in parallel. */
 void sk_step_parallel(sk_step *s, int index, sk_step_work work);
 
+static inline int sk_step_first(const sk_step *s, int chunk) /* first picture of a chunk */
+{
+    return (int)((long)s->n * chunk / s->chunks);
+}
 static inline sk_bn sk_step_bn(const sk_step *s, int unit)
 {
     const sk_unit_state *u = &s->units[unit];

@@ -36,7 +36,8 @@ static void add_sums(sk_step *s, int unit, int chunk, int i)
     const sk_unit *u = &s->net->units[unit];
     double *sums = sk_step_sums(s, chunk);
 
-    s->k->bn_sums(sk_step_y(s, unit, i), (int)sk_unit_rows(u), u->out_c, sums, sums + u->out_c);
+    s->k->bn_sums(sk_step_y(s, unit, i), (int)sk_unit_rows(u), u->out_c, sk_step_y(s, unit, sk_step_first(s, chunk)), sums,
+                  sums + u->out_c);
 }
 
 static void pointwise(sk_step *s, int unit, int chunk, int i, const sk_real *x)
@@ -165,6 +166,27 @@ static void work_pool(sk_step *s, int index, int chunk, int first, int last, sk_
     }
 }
 
+/* Mean and variance of channel c: each chunk counted from its own origin; its sums are moved to a common one. */
+static void combine(const sk_step *s, int unit, int c, double *mean, double *variance)
+{
+    const int channels = s->net->units[unit].out_c;
+    const double rows = (double)sk_unit_rows(&s->net->units[unit]), count = (double)s->n * rows;
+    const double common = (double)sk_step_y(s, unit, 0)[c];
+    double sum = 0, squares = 0;
+
+    for (int chunk = 0; chunk < s->chunks; chunk++) {
+        const int first = sk_step_first(s, chunk), last = sk_step_first(s, chunk + 1);
+        const double *sums = sk_step_sums(s, chunk), move = (double)sk_step_y(s, unit, first)[c] - common;
+        const double part = (last - first) * rows;
+
+        sum += sums[c] + part * move;
+        squares += sums[channels + c] + 2 * move * sums[c] + part * move * move;
+    }
+    *mean = common + sum / count;
+    *variance = squares / count - (sum / count) * (sum / count);
+    *variance = *variance > 0 ? *variance : 0;
+}
+
 /* Statistics of the batch from the chunks' sums; running ones move towards them (variance unbiased, as torch does). */
 static void finish_statistics(sk_step *s, int unit)
 {
@@ -174,15 +196,9 @@ static void finish_statistics(sk_step *s, int unit)
     const double count = (double)s->n * (double)sk_unit_rows(u);
 
     for (int c = 0; c < u->out_c; c++) {
-        double sum = 0, squares = 0, mean, variance, invstd;
+        double mean, variance, invstd;
 
-        for (int chunk = 0; chunk < s->chunks; chunk++) {
-            sum += sk_step_sums(s, chunk)[c];
-            squares += sk_step_sums(s, chunk)[u->out_c + c];
-        }
-        mean = sum / count;
-        variance = squares / count - mean * mean;
-        variance = variance > 0 ? variance : 0;
+        combine(s, unit, c, &mean, &variance);
         invstd = 1 / sqrt(variance + SK_BN_EPS);
         us->mean[c] = (sk_real)mean;
         us->invstd[c] = (sk_real)invstd;

@@ -3,12 +3,14 @@
  * for the gradient itself. */
 #include "kernels/c/reference.h"
 
-void sk_c_bn_sums(const sk_real *y, int rows, int c, double *sum, double *sumsq)
+void sk_c_bn_sums(const sk_real *y, int rows, int c, const sk_real *origin, double *sum, double *sumsq)
 {
     for (int i = 0; i < rows; i++, y += c)
         for (int j = 0; j < c; j++) {
-            sum[j] += (double)y[j];
-            sumsq[j] += (double)y[j] * (double)y[j];
+            const double value = (double)y[j] - (double)origin[j];
+
+            sum[j] += value;
+            sumsq[j] += value * value;
         }
 }
 

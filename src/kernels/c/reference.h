@@ -14,7 +14,7 @@ void sk_c_dw_forward(const sk_dw *d, const sk_real *x, int x_row0, const sk_real
                      int oy0, int oy1, sk_real *y);
 void sk_c_dw_backward_data(const sk_dw *d, const sk_real *dy, const sk_real *weight, sk_real *dx);
 void sk_c_dw_backward_weight(const sk_dw *d, const sk_real *dy, const sk_real *x, sk_real *dweight);
-void sk_c_bn_sums(const sk_real *y, int rows, int c, double *sum, double *sumsq);
+void sk_c_bn_sums(const sk_real *y, int rows, int c, const sk_real *origin, double *sum, double *sumsq);
 void sk_c_bn_forward(const sk_real *y, int rows, int c, const sk_bn *bn, sk_act act, const sk_real *add, sk_real *out);
 void sk_c_bn_backward_sums(const sk_real *da, const sk_real *y, int rows, int c, const sk_bn *bn, sk_act act, sk_real *dz,
                            double *sum, double *sum_y);
@@ -59,8 +59,8 @@ static inline sk_real sk_c_slope(sk_real x, sk_act act)
         return x > 0 ? 1 : 0;
     case SK_ACT_HSWISH:
         return x <= -3 ? 0 : x >= 3 ? 1 : x * ((sk_real)1 / 3) + (sk_real)0.5;
-    case SK_ACT_HSIGMOID:
-        return x > -3 && x < 3 ? (sk_real)1 / 6 : 0;
+    case SK_ACT_HSIGMOID: /* the float next to 1/6, in double too: so does torch, and its figures are held to 1e-9 */
+        return x > -3 && x < 3 ? (sk_real)(1.0f / 6.0f) : 0;
     case SK_ACT_NONE:
     default:
         return 1;

@@ -18,19 +18,20 @@ SK_INLINE void add_lanes(double *to, __m256 values)
     _mm256_storeu_pd(to + 4, _mm256_add_pd(_mm256_loadu_pd(to + 4), high));
 }
 
-static void bn_sums(const float *y, int rows, int c, double *sum, double *sumsq)
+static void bn_sums(const float *y, int rows, int c, const float *origin, double *sum, double *sumsq)
 {
     if (c % 8) {
-        sk_kernels_c()->bn_sums(y, rows, c, sum, sumsq);
+        sk_kernels_c()->bn_sums(y, rows, c, origin, sum, sumsq);
         return;
     }
     for (int r0 = 0; r0 < rows; r0 += SK_SUM_ROWS) {
         const int count = rows - r0 < SK_SUM_ROWS ? rows - r0 : SK_SUM_ROWS;
         for (int j = 0; j < c; j += 8) {
             const float *from = y + (ptrdiff_t)r0 * c + j;
+            const __m256 zero = _mm256_loadu_ps(origin + j);
             __m256 first = _mm256_setzero_ps(), second = _mm256_setzero_ps();
             for (int r = 0; r < count; r++, from += c) {
-                const __m256 value = _mm256_loadu_ps(from);
+                const __m256 value = _mm256_sub_ps(_mm256_loadu_ps(from), zero);
                 first = _mm256_add_ps(first, value);
                 second = _mm256_fmadd_ps(value, value, second);
             }
