@@ -12,16 +12,16 @@ static const cli_option options[] = {
     {'o', "output", CLI_STRING, "RUN", NULL, "run folder to create, or to go on in with --resume", .required = 1},
     {0, "model", CLI_CHOICE, "NAME", "small", "MobileNetV3 of this size", .choices = "small|large"},
     {0, "size", CLI_INT, "PIXELS", "224", "side of the network's input", .least = 32, .most = 256},
-    {0, "pretrained", CLI_STRING, "FILE", NULL, "first weights: safetensors, torchvision's .pth, or a run; else random"},
+    {0, "pretrained", CLI_STRING, "FILE", NULL, "first weights: safetensors, .pth or a run; random without"},
     {'e', "epochs", CLI_INT, "N", "100", "passes over the train part", .least = 1, .most = 1000000},
     {'b', "batch", CLI_INT, "N", "128", "pictures per step", .least = 2, .most = 65536},
     {0, "lr", CLI_DOUBLE, "RATE", "1e-4", "learning rate of Adam", .least = 1e-12, .most = 1000},
     {0, "dropout", CLI_DOUBLE, "P", "0.2", "dropout before the last layer", .least = 0, .most = 0.99},
     {0, "seed", CLI_STRING, "N", "1", "seed of weights, order, augmentation and dropout"},
-    {0, "threads", CLI_INT, "N", "0", "threads, 0 for all cores; the result does not depend on it", .least = 0, .most = 1024},
+    {0, "threads", CLI_INT, "N", "0", "threads, 0 for all cores; the result is the same", .least = 0, .most = 1024},
     {0, "freeze-features", CLI_FLAG, NULL, NULL, "train the classifier only"},
     {0, "clip-repeat", CLI_INT, "N", "1", "how often a clip's frame comes per epoch", .least = 1, .most = 1000},
-    {0, "max-bad", CLI_INT, "N", "100", "give up at more unreadable pictures than this", .least = 0, .most = 1000000000},
+    {0, "max-bad", CLI_INT, "N", "100", "more unreadable pictures end the run", .least = 0, .most = 1000000000},
     {0, "resume", CLI_FLAG, NULL, NULL, "go on in the run folder, with its options"},
     {0}};
 
@@ -63,8 +63,8 @@ static void on_epoch(void *user, const sk_epoch_log *row) {
     s->done++;
     s->seconds += row->seconds;
     span(s->seconds / s->done * (s->epochs - row->epoch), left, sizeof left);
-    cli_note(s->c, "epoch %d/%d  train loss %.4f accuracy %.4f  val loss %.4f accuracy %.4f  %.0f images/s  %s left%s%s%s",
-             row->epoch, s->epochs, row->train_loss, row->train_accuracy, row->val_loss, row->val_accuracy,
+    cli_note(s->c, "epoch %d/%d  train loss %.4f accuracy %.4f  val loss %.4f accuracy %.4f  %.0f images/s  %s left"
+             "%s%s%s", row->epoch, s->epochs, row->train_loss, row->train_accuracy, row->val_loss, row->val_accuracy,
              row->images_per_second, left, cli_color(stderr, "green"), row->is_best ? "  best" : "",
              cli_color(stderr, "reset"));
     draw_curves(s);
@@ -97,7 +97,8 @@ static void print_result(cli *c, const show *s) {
         printf("{\"run\": ");
         cli_json_string(stdout, s->run);
         printf(", \"epochs\": %d, \"best_epoch\": %d, \"val_accuracy\": %.9g, \"val_loss\": %.9g, "
-               "\"last_train_loss\": %.9g, \"last_train_accuracy\": %.9g, \"images_per_second\": %.2f}\n", s->last.epoch,
+               "\"last_train_loss\": %.9g, \"last_train_accuracy\": %.9g, \"images_per_second\": %.2f}\n",
+               s->last.epoch,
                s->best.epoch, s->best.val_accuracy, s->best.val_loss, s->last.train_loss, s->last.train_accuracy,
                s->last.images_per_second);
     } else if (!cli_quiet(c)) {
@@ -135,11 +136,12 @@ static int run(cli *c) {
 const cli_verb verb_train = {
     "train", "trains a model on a dataset", "DATASET", 1, 1, options, run,
     .description =
-        "Trains MobileNetV3 on the train part of DATASET with Adam, random resized crops and flips, and validates on its "
-        "val part after every epoch. The run folder gets run.json (everything needed to repeat the run), log.tsv, "
+        "Trains MobileNetV3 on the train part of DATASET with Adam, random resized crops and flips, and validates on "
+        "its val part after every epoch. The run folder gets run.json (everything needed to repeat the run), log.tsv, "
         "curves.png and curves.svg, best.safetensors (best validation accuracy, ties broken by the loss), "
         "last.safetensors, and state.safetensors, from which --resume goes on.\n\n"
-        "Ctrl-C and even kill -9 lose at most the running epoch; a resumed run ends with the same bytes as one that was "
-        "left alone. --resume takes its options from the run; only --epochs, --threads and --max-bad may differ.",
+        "Ctrl-C and even kill -9 lose at most the running epoch; a resumed run ends with the same bytes as one "
+        "that was left alone. --resume takes its options from the run; only --epochs, --threads and --max-bad may "
+        "differ.",
     .examples = "siskin train birds -o run --pretrained mobilenet_v3_small.safetensors\n"
                 "siskin train birds -o run --resume\n"};

@@ -16,7 +16,9 @@ typedef struct test_net {
     sk_layer layers[NET_LAYERS];
     float *weight[NET_LAYERS], *bias[NET_LAYERS], *out[NET_LAYERS];
     float range[NET_LAYERS][2];
+    float *equal[NET_LAYERS], *high; /* the layer that a depthwise one alone reads: low (later factors), high */
     size_t count;
+    int built; /* ranges are fixed */
 } test_net;
 
 static inline int net_add(test_net *net, sk_op op, sk_act act, int input, int input2, int out_c, int kernel,
@@ -53,7 +55,9 @@ static inline void net_free(test_net *net) {
         free(net->weight[i]);
         free(net->bias[i]);
         free(net->out[i]);
+        free(net->equal[i]);
     }
+    free(net->high);
 }
 
 /* Image, stem, a squeeze-and-excite block with residual, a strided block, head. */
@@ -63,8 +67,8 @@ static inline void net_make(test_net *net, int size, int width, uint64_t seed) {
                           .std = {.229f, .224f, .225f}, .class_names = "nobird,bird", .crops = 1, .threshold = .5f,
                           .penalty = .8f, .run_id = "test"};
     const int stem = net_add(net, SK_OP_CONV, SK_ACT_HSWISH, -1, -1, width, 3, 2);
-    const int wide = net_add(net, SK_OP_POINTWISE, SK_ACT_RELU, stem, -1, 3 * width, 1, 1);
-    const int deep = net_add(net, SK_OP_DEPTHWISE, SK_ACT_HSWISH, wide, -1, 0, 3, 1);
+    const int wide = net_add(net, SK_OP_POINTWISE, SK_ACT_HSWISH, stem, -1, 3 * width, 1, 1);
+    const int deep = net_add(net, SK_OP_DEPTHWISE, SK_ACT_RELU, wide, -1, 0, 3, 1);
     const int mean = net_add(net, SK_OP_POOL, SK_ACT_NONE, deep, -1, 0, 1, 1);
     const int fc1 = net_add(net, SK_OP_POINTWISE, SK_ACT_RELU, mean, -1, 8, 1, 1);
     const int gate = net_add(net, SK_OP_POINTWISE, SK_ACT_HSIGMOID, fc1, -1, 3 * width, 1, 1);
@@ -76,6 +80,8 @@ static inline void net_make(test_net *net, int size, int width, uint64_t seed) {
     const int pooled = net_add(net, SK_OP_POOL, SK_ACT_NONE, head, -1, 0, 1, 1);
     const int hidden = net_add(net, SK_OP_LINEAR, SK_ACT_HSWISH, pooled, -1, 33, 1, 1);
     net_add(net, SK_OP_LINEAR, SK_ACT_NONE, hidden, -1, 2, 1, 1);
+    net->equal[wide] = calloc((size_t)(3 * width), sizeof(float));
+    net->high = calloc((size_t)(3 * width), sizeof(float));
     sk_rng rng = sk_rng_make(seed, 1, 0);
     for (size_t i = 0; i < net->count; i++) {
         const sk_layer *l = &net->layers[i];
@@ -91,6 +97,9 @@ static inline void net_make(test_net *net, int size, int width, uint64_t seed) {
         }
         for (int c = 0; c < l->out_c; c++) {
             net->bias[i][c] = (float)(sk_rng_normal(&rng) * .3);
+        }
+        for (size_t k = 0; (int)i == wide && k < depth * (size_t)l->out_c; k++) {
+            net->weight[i][k] *= (float)exp(2 * sin((double)(k / depth))); /* channels far apart, as in real networks */
         }
     }
 }
@@ -149,7 +158,10 @@ static inline void net_run(test_net *net, const uint8_t *image) {
                 out[i] = l->op == SK_OP_ADD ? in[i] + in2[i] : in[i] * in2[i % l->in_c];
             }
         }
-        for (int i = 0; i < total; i++) {
+        for (int i = 0; net->equal[n] && !net->built && i < total; i += l->out_c) {
+            sk_channels_widen(net->equal[n], net->high, out + i, l->out_c);
+        }
+        for (int i = 0; !net->built && i < total; i++) {
             net->range[n][0] = fminf(net->range[n][0], out[i]);
             net->range[n][1] = fmaxf(net->range[n][1], out[i]);
         }
@@ -178,10 +190,21 @@ static inline void net_picture(int size, uint64_t seed, uint8_t *out) {
     }
 }
 
-static inline sk_status net_build(const test_net *net, sk_quant_algorithm algorithm, uint8_t **bytes, size_t *size,
+/* MMSE here: weight scales and equalised channels; ranges stay those seen. */
+static inline sk_status net_build(test_net *net, sk_quant_algorithm algorithm, uint8_t **bytes, size_t *size,
                                   sk_error *err) {
+    net->built = 1;
+    for (size_t i = 0; i < net->count && algorithm == SK_QUANT_MMSE; i++) {
+        sk_range range = {0};
+        if (net->equal[i]) {
+            sk_channels_equalize(net->equal[i], net->high, net->layers[i].out_c, &range);
+            net->range[i][0] = range.low;
+            net->range[i][1] = range.high;
+        }
+    }
     const sk_skn_recipe recipe = {.card = &net->card, .layers = net->layers, .count = net->count,
                                   .weight = net->weight, .bias = net->bias, .range = (const float (*)[2])net->range,
+                                  .equal = algorithm == SK_QUANT_MMSE ? net->equal : NULL,
                                   .algorithm = algorithm, .pictures = 1, .seed = 1};
     return sk_skn_build(&recipe, bytes, size, err);
 }

@@ -43,8 +43,8 @@ static int write_pictures(void) {
         snprintf(path, sizeof path, "%s/%02zu.png", folder, i);
         fault |= i == 9 ? sk_file_write(path, "no picture", 10, NULL) : sk_image_write(path, &image, 90, NULL);
         sk_image_free(&image);
-        sk_text_add(&table, "%02zu.png\t\t\t%s\tcam%zu\tcam%zu/%zu\theld-out\t%s\n", i, sk_label_name(label_of(i)), i % 2,
-                    i % 2, i, split_of(i));
+        sk_text_add(&table, "%02zu.png\t\t\t%s\tcam%zu\tcam%zu/%zu\theld-out\t%s\n", i, sk_label_name(label_of(i)),
+                    i % 2, i % 2, i, split_of(i));
     }
     snprintf(path, sizeof path, "%s/dataset.tsv", folder);
     fault |= table.failed || sk_file_write(path, table.data, table.size, NULL);
@@ -156,7 +156,8 @@ static void memory_faults(void **state) {
     const sk_eval_options o = options_of(SK_CROPS_THREE);
     sk_evaluation *e = NULL;
     sk_status status = SK_ERR_MEMORY;
-    assert_int_equal(sk_evaluate(classifier, dataset, cache, &o, NULL, &e, NULL), SK_OK); /* working memory of the model */
+    /* The model keeps its working memory from the first run on. */
+    assert_int_equal(sk_evaluate(classifier, dataset, cache, &o, NULL, &e, NULL), SK_OK);
     sk_evaluation_free(e);
     const long live = sk_memory_live();
     for (long at = 0; at < 20000 && status; at += at < 12 ? 1 : 1 + at / 6) {

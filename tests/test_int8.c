@@ -150,19 +150,23 @@ static void test_avx2_equals_c(void **state) {
         l.row = (l.op == SK_OP_DEPTHWISE ? (size_t)l.in_c : depth) + sk_rng_below(&rng, 4);
         int8_t *weight = random_codes(&rng, l.row * (l.op == SK_OP_DEPTHWISE ? taps : (size_t)l.out_c), -127);
         int32_t *bias = malloc(sizeof *bias * (size_t)l.out_c), *mult = malloc(sizeof *mult * (size_t)l.out_c);
+        int32_t *curve = malloc(sizeof *curve * (size_t)l.out_c);
         for (int c = 0; c < l.out_c; c++) {
             bias[c] = between(&rng, -(1 << 20), 1 << 20);
             mult[c] = between(&rng, 1, INT32_MAX - 1);
+            curve[c] = between(&rng, 1, INT32_MAX - 1);
         }
         l.weight = weight;
         l.bias = bias;
         l.mult = mult;
+        l.curve = l.act == SK_ACT_HSWISH || l.act == SK_ACT_HSIGMOID ? curve : NULL;
         const size_t count = (size_t)(l.in_c * l.in_h * l.in_w);
         int8_t *in = random_codes(&rng, count, -128), *in2 = random_codes(&rng, count, -128);
         compare(fast, &l, in, in2);
         free(weight);
         free(bias);
         free(mult);
+        free(curve);
         free(in);
         free(in2);
     }
@@ -180,6 +184,7 @@ static void open_bytes(const uint8_t *bytes, size_t size, sk_rt **rt) {
 
 static void test_net_close_to_float(void **state) {
     (void)state;
+    double cosine[2] = {0, 0}, worst = 0;
     for (int algorithm = 0; algorithm < 2; algorithm++) {
         test_net net;
         net_make(&net, 48, 16, 3);
@@ -208,11 +213,14 @@ static void test_net_close_to_float(void **state) {
                 aa += a * a;
                 bb += b * b;
             }
-            assert_true(ab / sqrt(aa * bb) > .995);
+            cosine[algorithm] += ab / sqrt(aa * bb) / 20;
+            assert_true(ab / sqrt(aa * bb) > .99);
             for (int k = 0; k < 2; k++) {
                 const double real = (logits[k] - info->logit_zero_point) * (double)info->logit_scale;
                 const float *range = net.range[net.count - 1]; /* a code cannot leave what calibration saw */
-                assert_true(fabs(real - net.out[net.count - 1][k]) < .02 * (range[1] - range[0]) + .02);
+                const double wanted = fmin(fmax(net.out[net.count - 1][k], range[0]), range[1]);
+                worst = fmax(worst, fabs(real - wanted) / (range[1] - range[0]));
+                assert_true(fabs(real - wanted) < .06 * (range[1] - range[0]));
             }
             float p[2];
             sk_rt_probabilities(rt, logits, p);
@@ -223,6 +231,9 @@ static void test_net_close_to_float(void **state) {
         free(picture);
         net_free(&net);
     }
+    print_message("cosine of features, int8 against float: normal %.5f, mmse %.5f; worst logit %.4f of the range\n", cosine[0],
+                  cosine[1], worst);
+    assert_true(cosine[1] > .998 && cosine[1] > cosine[0]); /* equalised channels pay */
 }
 
 static uint8_t *small_model(size_t *size) {

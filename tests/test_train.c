@@ -169,7 +169,8 @@ static void test_learns(void **unused) {
     assert_true(log[8].train_loss + log[9].train_loss < log[0].train_loss);
     double best = 0, loss = 0;
     for (size_t i = 0; i < epochs; i++) {
-        const int better = i == 0 || log[i].val_accuracy > best || (log[i].val_accuracy == best && log[i].val_loss < loss);
+        const int tie = log[i].val_accuracy == best && log[i].val_loss < loss;
+        const int better = i == 0 || log[i].val_accuracy > best || tie;
         assert_int_equal(log[i].is_best, better);
         if (better) best = log[i].val_accuracy, loss = log[i].val_loss;
     }
@@ -469,7 +470,8 @@ static void test_adam(void **unused) {
         assert_true(!g == !now.trainable);
         for (size_t k = 0; g && k < now.count; k++) {
             const double step = 1e-3 * (double)g[k] / (fabs((double)g[k]) + 1e-8);
-            assert_true(fabs((double)was.data[k] - (double)now.data[k] - step) < 2e-6 + 1e-6 * fabs((double)was.data[k]));
+            const double seen = (double)was.data[k] - (double)now.data[k];
+            assert_true(fabs(seen - step) < 2e-6 + 1e-6 * fabs((double)was.data[k]));
             moved += now.data[k] != was.data[k];
         }
     }
@@ -501,8 +503,10 @@ static void test_photographs(void **unused) {
     fprintf(out, "path\tlabel\tsource\tgroup\trole\tsplit\n");
     for (unsigned row = 0, taken = 0; fgets(line, sizeof line, in); row++) {
         char path[512], label[32], source[128];
-        if (sscanf(line, "%511s %31s %127s", path, label, source) != 3 || row % 67 != 1 || !strstr(line, "\ttrain")) continue;
-        fprintf(out, "%s/data/%s\t%s\t%s\tg%u\tclip\t%s\n", base, path, label, source, row, taken++ % 3 ? "train" : "val");
+        const int fields = sscanf(line, "%511s %31s %127s", path, label, source);
+        if (fields != 3 || row % 67 != 1 || !strstr(line, "\ttrain")) continue;
+        fprintf(out, "%s/data/%s\t%s\t%s\tg%u\tclip\t%s\n", base, path, label, source, row,
+                taken++ % 3 ? "train" : "val");
     }
     fclose(in);
     fclose(out);
@@ -552,8 +556,8 @@ static void remove_tree(const char *path) {
 static int setup(void **unused) {
     (void)unused;
     const char *tmp = getenv("TMPDIR");
-    snprintf(root, sizeof root, "%s/siskin-train-XXXXXX", tmp ? tmp : "/tmp");
-    if (!mkdtemp(root)) return 1;
+    snprintf(root, sizeof root, "%s/siskin-train-%d", tmp ? tmp : "/tmp", (int)getpid());
+    if (mkdir(root, 0700) != 0) return 1;
     paint = make_dataset("paint", -1);
     return 0;
 }

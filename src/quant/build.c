@@ -142,6 +142,9 @@ static void lay_out(builder *b) {
             o->weight_offset = reserve(b, o->weight_row * (depthwise ? taps : (size_t)l->out_c));
             o->bias_offset = reserve(b, (size_t)l->out_c * 4);
             o->mult_offset = reserve(b, (size_t)l->out_c * 4);
+            if (l->act == SK_ACT_HSWISH || l->act == SK_ACT_HSIGMOID) {
+                o->curve_offset = reserve(b, (size_t)l->out_c * 4);
+            }
         }
     }
 }
@@ -163,8 +166,15 @@ static int32_t multiplier(double factor, int shift) {
 typedef struct channel {
     const float *weights;
     size_t count;
+    double factor; /* of the input channel that a depthwise kernel reads: codes times scale times factor is real */
     double bias, scale;
 } channel;
+
+/* Factor of a channel of the tensor that layer `index` (-1: the picture) writes. */
+static double equal_of(const builder *b, int index, int c) {
+    const sk_skn_recipe *r = b->recipe;
+    return index >= 0 && r->equal && r->equal[index] ? (double)r->equal[index][c] : 1;
+}
 
 static double channel_scale(const builder *b, const channel *c, double in_scale) {
     double most = 0;
@@ -172,6 +182,7 @@ static double channel_scale(const builder *b, const channel *c, double in_scale)
         most = fmax(most, fabs((double)c->weights[k]));
     }
     double scale = b->recipe->algorithm == SK_QUANT_MMSE ? sk_weight_scale_best(c->weights, c->count, 1) : most / 127;
+    scale *= c->factor;
     /* a channel of tiny weights below a large bias: coarser weights, so that the bias fits its 30 bits */
     scale = fmax(scale, fabs(c->bias) / (in_scale * (1 << 29)));
     return fmax(scale, 1e-12);
@@ -192,33 +203,49 @@ static void ensure_scale(builder *b, size_t index, double least) {
     o->low = (int8_t)(b->recipe->layers[index].act == SK_ACT_RELU ? t->zero : -128);
 }
 
+/* One shift for all channels, as large as the largest factor allows. */
+static void share_shift(const double *factors, int count, uint8_t *shift, int32_t *mult) {
+    double most = 0;
+    for (int c = 0; c < count; c++) {
+        most = fmax(most, factors[c]);
+    }
+    *shift = (uint8_t)pick_shift(most, INT32_MAX, 62);
+    for (int c = 0; c < count; c++) {
+        mult[c] = multiplier(factors[c], *shift);
+    }
+}
+
 /* Fills in the multipliers that bring sums of the given factors (real value of one unit, per channel) to the output. */
-static void set_multipliers(builder *b, size_t index, const double *unit, const int32_t *bias, size_t depth,
-                            int32_t *mult) {
+static void set_multipliers(builder *b, size_t index, double *unit, const int32_t *bias, size_t depth, int32_t *mult) {
     const sk_layer *l = &b->recipe->layers[index];
     sk_skn_layer *o = &b->records[index];
     const int curved = l->act == SK_ACT_HSWISH || l->act == SK_ACT_HSIGMOID;
-    double most = 0, largest = 0;
+    double largest = 0, least = 0;
     for (int c = 0; c < l->out_c; c++) {
-        most = fmax(most, unit[c]);
-        largest = fmax(largest, unit[c] * (fabs((double)bias[c]) + (double)depth * 128 * 127));
+        const double sum = unit[c] * (fabs((double)bias[c]) + (double)depth * 128 * 127);
+        largest = fmax(largest, sum);
+        least = fmax(least, (sum + 3) / equal_of(b, (int)index, c) / (1 << 29));
     }
-    ensure_scale(b, index, (largest + 3) / (1 << 29));
-    double per_unit = 1 / (double)o->out_scale;
+    ensure_scale(b, index, least);
     if (curved) {
         o->fraction = 12;
         while (o->fraction > 1 && largest * ldexp(1, o->fraction) >= (1 << 26)) {
             o->fraction--;
         }
-        const double factor = per_unit / 6 / ldexp(1, o->fraction);
-        o->shift2 = (uint8_t)pick_shift(factor, INT32_MAX, 62);
-        o->mult2 = multiplier(factor, o->shift2);
-        per_unit = ldexp(1, o->fraction);
+        for (int c = 0; c < l->out_c; c++) {
+            unit[c] *= ldexp(1, o->fraction);
+        }
+        share_shift(unit, l->out_c, &o->shift, mult);
+        for (int c = 0; c < l->out_c; c++) {
+            unit[c] = 1 / (o->out_scale * equal_of(b, (int)index, c) * 6 * ldexp(1, o->fraction));
+        }
+        share_shift(unit, l->out_c, &o->shift2, (int32_t *)(void *)(b->bytes + o->curve_offset));
+        return;
     }
-    o->shift = (uint8_t)pick_shift(most * per_unit, INT32_MAX, 62);
     for (int c = 0; c < l->out_c; c++) {
-        mult[c] = multiplier(unit[c] * per_unit, o->shift);
+        unit[c] /= o->out_scale * equal_of(b, (int)index, c);
     }
+    share_shift(unit, l->out_c, &o->shift, mult);
 }
 
 static sk_status quantize_weights(builder *b, size_t index) {
@@ -236,11 +263,12 @@ static sk_status quantize_weights(builder *b, size_t index) {
         return sk_fail_memory(b->err, "the scales");
     }
     for (int i = 0; i < l->out_c; i++) {
-        channel c = {r->weight[index] + depth * (size_t)i, depth, r->bias[index][i], 0};
+        const double factor = depthwise ? equal_of(b, l->input, i) : 1;
+        channel c = {r->weight[index] + depth * (size_t)i, depth, factor, r->bias[index][i], 0};
         c.scale = channel_scale(b, &c, in->scale);
         int32_t sum = 0;
         for (size_t k = 0; k < depth; k++) {
-            const double code = fmin(fmax(floor(c.weights[k] / c.scale + 0.5), -127), 127);
+            const double code = fmin(fmax(floor(c.weights[k] * c.factor / c.scale + 0.5), -127), 127);
             weights[depthwise ? o->weight_row * k + (size_t)i : o->weight_row * (size_t)i + k] = (int8_t)code;
             sum += (int32_t)code;
         }

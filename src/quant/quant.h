@@ -17,6 +17,12 @@ void sk_range_widen(sk_range *range, const float *data, size_t count);
 void sk_range_count(sk_range *range, const float *data, size_t count);
 /* The [low, high] whose 256 codes give the least squared error over the histogram; contains 0. */
 void sk_range_best(const sk_range *range, float *low, float *high);
+/* Low and high per channel of one pixel. */
+void sk_channels_widen(float *low, float *high, const float *data, int channels);
+/* Replaces `low` by a factor per channel such that every channel divided by its factor fills the same range, which goes
+ * into *range. A side may be given up to a half, a quarter ... of the other where that makes finer codes on the whole. */
+void sk_channels_equalize(float *low, const float *high, int channels, sk_range *range);
+void sk_range_count_equal(sk_range *range, const float *factor, const float *data, size_t pixels, int channels);
 /* The scale s of codes -127..127 for which sum (w - s*code)^2 is least, at most max|w| / 127. */
 double sk_weight_scale_best(const float *weights, size_t count, size_t step);
 
@@ -27,7 +33,8 @@ typedef struct sk_skn_recipe {
     size_t count;
     float *const *weight; /* per layer as sk_model_folded gives them, NULL where there are none */
     float *const *bias;
-    const float (*range)[2]; /* of each layer's output */
+    const float (*range)[2]; /* of each layer's output, divided by `equal` */
+    float *const *equal;     /* NULL, or per layer NULL or a factor per output channel (readers all depthwise) */
     sk_quant_algorithm algorithm;
     int pictures;
     uint64_t seed;

@@ -34,6 +34,7 @@ typedef struct job {
     int count;
     size_t picture_bytes;
     sk_range *ranges;
+    float **equal; /* per layer NULL or a factor per channel; while ranges are sought: low, then high per channel */
     int counting; /* second pass: histograms */
     sk_layer *table;
     float **weight, **bias;
@@ -96,10 +97,16 @@ static void watch(void *user, size_t layer, const float *data, int n, int h, int
     if (layer >= j->layers) {
         return;
     }
-    if (j->counting) {
-        sk_range_count(&j->ranges[layer], data, count);
-    } else {
+    float *equal = j->equal[layer];
+    if (!j->counting) {
         sk_range_widen(&j->ranges[layer], data, count);
+        for (size_t i = 0; equal && i < count; i += (size_t)c) {
+            sk_channels_widen(equal, equal + c, data + i, c);
+        }
+    } else if (equal) {
+        sk_range_count_equal(&j->ranges[layer], equal, data, count / (size_t)c, c);
+    } else {
+        sk_range_count(&j->ranges[layer], data, count);
     }
 }
 
@@ -136,6 +143,12 @@ static sk_status calibrate(job *j) {
         return status;
     }
     for (size_t i = 0; i < j->layers; i++) {
+        if (j->equal[i]) {
+            const int c = j->table[i].out_c;
+            sk_channels_equalize(j->equal[i], j->equal[i] + c, c, &j->ranges[i]);
+            j->range[i][0] = j->ranges[i].low;
+            j->range[i][1] = j->ranges[i].high;
+        }
         j->ranges[i].bins = sk_calloc(SK_RANGE_BINS, sizeof *j->ranges[i].bins);
         if (!j->ranges[i].bins) {
             return sk_fail_memory(j->err, "the histograms");
@@ -150,6 +163,27 @@ static sk_status calibrate(job *j) {
     return status;
 }
 
+/* Marks the tensors whose channels may each have their own unit at no cost: those that depthwise layers alone read, since
+ * such a layer's weights are quantised per channel anyway. */
+static sk_status find_equal(job *j) {
+    for (size_t i = 0; i < j->layers; i++) {
+        int readers = 0, others = j->weight[i] == NULL || j->table[i].act == SK_ACT_HSIGMOID;
+        for (size_t k = i + 1; k < j->layers; k++) {
+            const sk_layer *l = &j->table[k];
+            const int two = (l->op == SK_OP_SCALE || l->op == SK_OP_ADD) && l->input2 == (int)i;
+            readers += l->input == (int)i && l->op == SK_OP_DEPTHWISE;
+            others += two || (l->input == (int)i && l->op != SK_OP_DEPTHWISE);
+        }
+        if (readers && !others) {
+            j->equal[i] = sk_calloc(2 * (size_t)j->table[i].out_c, sizeof **j->equal);
+            if (!j->equal[i]) {
+                return sk_fail_memory(j->err, "the channels' ranges");
+            }
+        }
+    }
+    return SK_OK;
+}
+
 static sk_status prepare(job *j) {
     j->layers = sk_model_layer_count(j->model);
     const size_t n = j->layers;
@@ -158,7 +192,8 @@ static sk_status prepare(job *j) {
     j->weight = sk_calloc(n, sizeof *j->weight);
     j->bias = sk_calloc(n, sizeof *j->bias);
     j->range = sk_calloc(n, sizeof *j->range);
-    if (!j->ranges || !j->table || !j->weight || !j->bias || !j->range) {
+    j->equal = sk_calloc(n, sizeof *j->equal);
+    if (!j->ranges || !j->equal || !j->table || !j->weight || !j->bias || !j->range) {
         return sk_fail_memory(j->err, "the layers");
     }
     for (size_t i = 0; i < n; i++) {
@@ -178,13 +213,16 @@ static sk_status prepare(job *j) {
             return status;
         }
     }
-    return SK_OK;
+    return j->options->algorithm == SK_QUANT_MMSE ? find_equal(j) : SK_OK;
 }
 
 static void clean(job *j) {
     for (size_t i = 0; i < j->layers; i++) {
         if (j->ranges) {
             sk_free(j->ranges[i].bins);
+        }
+        if (j->equal) {
+            sk_free(j->equal[i]);
         }
         if (j->weight) {
             sk_free(j->weight[i]);
@@ -194,6 +232,7 @@ static void clean(job *j) {
         }
     }
     sk_free(j->ranges);
+    sk_free(j->equal);
     sk_free(j->table);
     sk_free(j->weight);
     sk_free(j->bias);
@@ -220,7 +259,7 @@ sk_status sk_quantize(sk_model *model, const sk_dataset *calibration, const sk_c
     }
     if (status == SK_OK) {
         const sk_skn_recipe recipe = {.card = sk_model_card(model), .layers = j.table, .count = j.layers,
-                                      .weight = j.weight, .bias = j.bias, .range = (const float (*)[2])j.range,
+                                      .weight = j.weight, .bias = j.bias, .range = (const float (*)[2])j.range, .equal = j.equal,
                                       .algorithm = options->algorithm, .pictures = j.count, .seed = options->seed};
         status = sk_skn_build(&recipe, &bytes, &size, err);
     }

@@ -29,6 +29,55 @@ void sk_range_count(sk_range *range, const float *data, size_t count) {
     }
 }
 
+void sk_channels_widen(float *low, float *high, const float *data, int channels) {
+    for (int c = 0; c < channels; c++) {
+        low[c] = data[c] < low[c] ? data[c] : low[c];
+        high[c] = data[c] > high[c] ? data[c] : high[c];
+    }
+}
+
+static double factor_of(double low, double high, double below, double largest) {
+    const double factor = fmax(high, low < 0 && below > 0 ? -low / below : 0);
+    return fmax(factor, largest / 1000); /* dead channels: no code of theirs matters */
+}
+
+void sk_channels_equalize(float *low, const float *high, int channels, sk_range *range) {
+    double largest = 1e-6, least = 0, best = INFINITY, below = 0;
+    for (int c = 0; c < channels; c++) {
+        largest = fmax(largest, fmax(high[c], -low[c]));
+        least = fmin(least, low[c]);
+    }
+    for (int i = 0; i < 8; i++) { /* the range [-side, 1]: which side makes the steps finest on geometric average? */
+        const double side = least < 0 ? ldexp(1, -i) : 0;
+        double sum = channels * log(1 + side);
+        for (int c = 0; c < channels; c++) {
+            sum += log(factor_of(low[c], high[c], side, largest));
+        }
+        if (sum < best) {
+            best = sum;
+            below = side;
+        }
+    }
+    for (int c = 0; c < channels; c++) {
+        low[c] = (float)factor_of(low[c], high[c], below, largest);
+    }
+    range->low = (float)-below;
+    range->high = 1;
+}
+
+void sk_range_count_equal(sk_range *range, const float *factor, const float *data, size_t pixels, int channels) {
+    float scaled[64];
+    for (size_t i = 0; i < pixels; i++) {
+        for (int c = 0; c < channels; c += 64) {
+            const int now = channels - c < 64 ? channels - c : 64;
+            for (int k = 0; k < now; k++) {
+                scaled[k] = data[i * (size_t)channels + (size_t)(c + k)] / factor[c + k];
+            }
+            sk_range_count(range, scaled, (size_t)now);
+        }
+    }
+}
+
 /* Squared error of the histogram under codes that cover [low, high]. */
 static double range_error(const sk_range *range, double low, double high) {
     const double width = ((double)range->high - range->low) / SK_RANGE_BINS;

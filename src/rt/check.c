@@ -141,7 +141,7 @@ static sk_status check_shape(const checker *c, uint32_t index) {
     if (!fits || (!has_weights(l) && l->act != SK_ACT_NONE)) {
         return BAD(".skn layer %u: its shape does not fit its inputs", index);
     }
-    if (!memchr(l->name, 0, sizeof l->name) || !all_zero(l->reserved, sizeof l->reserved) || !is_scale(l->out_scale) ||
+    if (!memchr(l->name, 0, sizeof l->name) || !all_zero(l->reserved, sizeof l->reserved) || !all_zero(l->reserved0, sizeof l->reserved0) || !is_scale(l->out_scale) ||
         !is_code(l->out_zero) || l->low > l->high) {
         return BAD(".skn layer %u: impossible name, scale or zero point", index);
     }
@@ -174,13 +174,19 @@ static sk_status check_sums(const checker *c, uint32_t index) {
     if (l->act != SK_ACT_HSWISH && l->act != SK_ACT_HSIGMOID) {
         return most < 1 << 30 ? SK_OK : BAD(".skn layer %u: a sum can overflow", index);
     }
-    if (l->fraction < 1 || l->fraction > 12 || l->shift2 < 1 || l->shift2 > 62 || l->mult2 < 1 || most >= 1 << 27) {
+    if (l->fraction < 1 || l->fraction > 12 || l->shift2 < 1 || l->shift2 > 62 || most >= 1 << 27 ||
+        !section_fits(c, l->curve_offset, (uint64_t)l->out_c * 4)) {
         return BAD(".skn layer %u: a sum can overflow", index);
     }
     /* hard-sigmoid is bounded whatever its sum was */
     const int64_t curve = l->act == SK_ACT_HSWISH ? 6 * most + ((int64_t)18 << l->fraction) : (int64_t)6 << l->fraction;
-    const int fits = requant_bound(curve, l->mult2, l->shift2) < 1 << 30;
-    return fits ? SK_OK : BAD(".skn layer %u: a sum can overflow", index);
+    const int32_t *second = (const int32_t *)(const void *)(c->bytes + l->curve_offset);
+    for (int i = 0; i < l->out_c; i++) {
+        if (second[i] < 1 || requant_bound(curve, second[i], l->shift2) >= 1 << 30) {
+            return BAD(".skn layer %u: a sum can overflow", index);
+        }
+    }
+    return SK_OK;
 }
 
 static sk_status check_arithmetic(const checker *c, uint32_t index) {
@@ -308,6 +314,9 @@ sk_q_layer sk_skn_kernel_layer(const uint8_t *bytes, const sk_skn_layer *record,
         l.row = record->weight_row;
         l.bias = (const int32_t *)(const void *)(bytes + record->bias_offset);
         l.mult = (const int32_t *)(const void *)(bytes + record->mult_offset);
+        if (record->act == SK_ACT_HSWISH || record->act == SK_ACT_HSIGMOID) {
+            l.curve = (const int32_t *)(const void *)(bytes + record->curve_offset);
+        }
     }
     return l;
 }

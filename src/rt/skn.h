@@ -52,7 +52,9 @@ typedef struct sk_skn_layer {
     int32_t out_zero;
     uint32_t arena_offset;
     int8_t low, high; /* clamp of the output code */
-    uint8_t reserved[18];
+    uint8_t reserved0[2];
+    uint32_t curve_offset; /* HSWISH, HSIGMOID: second multipliers */
+    uint8_t reserved[12];
 } sk_skn_layer;
 static_assert(sizeof(sk_skn_layer) == 160, "a layer record is 160 bytes");
 

@@ -134,8 +134,8 @@ sk_status sk_run_write_json(const char *run_dir, const sk_train_options *o, cons
     add_string(&text, "pretrained_fnv1a64", pretrained_hash);
     sk_text_add(&text, "  \"optimizer\": \"adam\",\n  \"betas\": [0.9, 0.999],\n  \"eps\": 1e-8,\n");
     sk_text_add(&text, "  \"augmentation\": \"random resized crop, horizontal flip\",\n");
-    sk_text_add(&text, "  \"epochs\": %d,\n  \"batch\": %d,\n  \"lr\": %.9g,\n  \"dropout\": %.9g,\n", o->epochs, o->batch,
-                (double)o->lr, (double)o->dropout);
+    sk_text_add(&text, "  \"epochs\": %d,\n  \"batch\": %d,\n  \"lr\": %.9g,\n  \"dropout\": %.9g,\n", o->epochs,
+                o->batch, (double)o->lr, (double)o->dropout);
     sk_text_add(&text, "  \"freeze_features\": %s,\n  \"clip_repeat\": %d,\n  \"seed\": \"%llu\",\n  \"threads\": %d,\n"
                 "  \"max_bad\": %d,\n", o->freeze_features ? "true" : "false", o->clip_repeat,
                 (unsigned long long)o->seed, o->threads, o->max_bad);
@@ -160,7 +160,8 @@ static sk_status read_floats(const cJSON *json, const char *name, const char *pa
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(json, name);
     for (int i = 0; i < 3; i++) {
         const cJSON *item = cJSON_GetArrayItem(list, i);
-        if (!cJSON_IsNumber(item)) return sk_fail(err, SK_ERR_FORMAT, "%s: \"%s\" is not a list of 3 numbers", path, name);
+        if (!cJSON_IsNumber(item))
+            return sk_fail(err, SK_ERR_FORMAT, "%s: \"%s\" is not a list of 3 numbers", path, name);
         out[i] = (float)item->valuedouble;
     }
     return SK_OK;
@@ -170,8 +171,9 @@ static sk_status read_options(const cJSON *json, const char *path, sk_train_opti
                               sk_error *err) {
     const char *model = NULL, *seed = NULL;
     sk_arch arch = SK_ARCH_V3_SMALL;
-    member m[] = {{"size", 1, 4096, 0},     {"epochs", 1, INT_MAX, 0},      {"batch", 2, INT_MAX, 0}, {"lr", 0, FLT_MAX, 0},
-                  {"dropout", 0, 1, 0},     {"clip_repeat", 1, INT_MAX, 0}, {"max_bad", 0, INT_MAX, 0}};
+    member m[] = {{"size", 1, 4096, 0},   {"epochs", 1, INT_MAX, 0}, {"batch", 2, INT_MAX, 0},
+                  {"lr", 0, FLT_MAX, 0},  {"dropout", 0, 1, 0},      {"clip_repeat", 1, INT_MAX, 0},
+                  {"max_bad", 0, INT_MAX, 0}};
     sk_status status = sk_json_string(json, "model", path, &model, err);
     if (status == SK_OK) status = sk_arch_parse(model, &arch, err);
     if (status == SK_OK) status = sk_json_string(json, "seed", path, &seed, err);
@@ -206,7 +208,8 @@ sk_status sk_train_options_read(const char *run_dir, sk_train_options *options, 
     if (!path) return sk_fail_memory(err, "a path");
     sk_status status = SK_OK;
     if (!sk_path_exists(path))
-        status = sk_fail(err, SK_ERR_ARGUMENT, "there is no run to resume in %s; leave out --resume to begin one", run_dir);
+        status = sk_fail(err, SK_ERR_ARGUMENT, "there is no run to resume in %s; leave out --resume to begin one",
+                         run_dir);
     if (status == SK_OK) status = sk_json_read(path, &json, err);
     if (status == SK_OK) status = read_options(json, path, options, pretrained, size, err);
     cJSON_Delete(json);

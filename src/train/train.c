@@ -39,7 +39,8 @@ static sk_status check_options(const sk_train_options *o, sk_error *err) {
     if (!(o->lr > 0) || !isfinite(o->lr))
         return sk_fail(err, SK_ERR_ARGUMENT, "--lr is %g; it has to be positive, for instance 1e-4", (double)o->lr);
     if (!(o->dropout >= 0 && o->dropout < 1))
-        return sk_fail(err, SK_ERR_ARGUMENT, "--dropout is %g; it has to be from 0 up to but not 1", (double)o->dropout);
+        return sk_fail(err, SK_ERR_ARGUMENT, "--dropout is %g; it has to be from 0 up to but not 1",
+                       (double)o->dropout);
     if (o->clip_repeat < 1)
         return sk_fail(err, SK_ERR_ARGUMENT, "--clip-repeat is %d; it has to be at least 1", o->clip_repeat);
     if (o->card.classes != SK_CLASS_COUNT)
@@ -72,8 +73,8 @@ static sk_status check_data(const job *j, sk_error *err) {
     const char *dir = sk_dataset_dir(j->dataset);
     const size_t count = sk_loader_size(j->train);
     if (count == 0)
-        return sk_fail(err, SK_ERR_DATA, "%s has no labelled picture in its train part; divide it with `siskin split %s`",
-                       dir, dir);
+        return sk_fail(err, SK_ERR_DATA, "%s has no labelled picture in its train part; divide it with "
+                       "`siskin split %s --ratio 6:2:2`", dir, dir);
     for (int label = 0; label < SK_CLASS_COUNT; label++)
         if (sk_loader_class_size(j->train, label) == 0)
             return sk_fail(err, SK_ERR_DATA, "the train part of %s has no picture of class %s; both classes are needed",
@@ -88,7 +89,8 @@ static sk_status check_data(const job *j, sk_error *err) {
 
 static sk_status open_data(job *j, sk_error *err) {
     size_t bad = 0;
-    sk_status status = sk_cache_open(j->dataset, j->options.max_bad, j->options.threads, j->hooks, &j->cache, &bad, err);
+    sk_status status = sk_cache_open(j->dataset, j->options.max_bad, j->options.threads, j->hooks, &j->cache, &bad,
+                                     err);
     if (status != SK_OK) return status;
     if (bad) sk_log(j->hooks, SK_LOG_WARNING, "%zu unreadable pictures are left out", bad);
     sk_loader_options options = {.split = SK_SPLIT_TRAIN, .train = 1, .batch = j->options.batch,
@@ -148,6 +150,7 @@ static sk_status diverged(const job *j, const char *what, sk_error *err) {
 static sk_status train_epoch(job *j, int epoch, sk_epoch_log *row, sk_error *err) {
     char stage[64];
     const size_t total = sk_loader_size(j->train) + sk_loader_size(j->val);
+    const uint64_t stream = (uint64_t)STREAM_DROPOUT << 32 | (uint32_t)epoch;
     size_t done = 0, right = 0;
     double loss_sum = 0;
     snprintf(stage, sizeof stage, "epoch %d/%d", epoch, j->options.epochs);
@@ -160,7 +163,7 @@ static sk_status train_epoch(job *j, int epoch, sk_epoch_log *row, sk_error *err
         sk_status status = sk_loader_next(j->train, &batch, err);
         if (status != SK_OK) return status;
         if (batch.n == 0) break;
-        const uint64_t drop = sk_rng_make(j->options.seed, (uint64_t)STREAM_DROPOUT << 32 | (uint32_t)epoch, step).state;
+        const uint64_t drop = sk_rng_make(j->options.seed, stream, step).state;
         status = sk_engine_step(j->engine, batch.images, batch.labels, batch.n, drop, &loss, &correct, err);
         if (status != SK_OK) return status;
         if (!isfinite(loss)) return diverged(j, "the loss", err);
@@ -201,7 +204,8 @@ static sk_status validate(job *j, sk_epoch_log *row, sk_error *err) {
         sk_status status = sk_loader_next(j->val, &batch, err);
         if (status != SK_OK) return status;
         if (batch.n == 0) break;
-        status = sk_model_forward(j->model, batch.images, batch.n, j->options.threads, j->logits, NULL, NULL, NULL, err);
+        status = sk_model_forward(j->model, batch.images, batch.n, j->options.threads, j->logits, NULL, NULL, NULL,
+                                  err);
         if (status != SK_OK) return status;
         for (int i = 0; i < batch.n; i++) {
             int hit = 0;
@@ -210,7 +214,8 @@ static sk_status validate(job *j, sk_epoch_log *row, sk_error *err) {
         }
         done += (size_t)batch.n;
         /* The last batch is told by on_epoch: one bar and one line per epoch. */
-        if (done < sk_loader_size(j->val)) sk_progress(j->hooks, stage, "images", sk_loader_size(j->train) + done, total);
+        if (done < sk_loader_size(j->val))
+            sk_progress(j->hooks, stage, "images", sk_loader_size(j->train) + done, total);
     }
     row->val_loss = loss / (double)done;
     row->val_accuracy = (double)right / (double)done;

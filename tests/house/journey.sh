@@ -16,7 +16,8 @@ ok() {
     cat out err
     return 1
 }
-json() { ok "$@" --json && { python3 -m json.tool <out >parsed 2>err || fault "siskin $* --json is no JSON: $(head -c 300 out)"; }; }
+# classify gives one JSON document per line.
+json() { ok "$@" --json && { python3 -m json.tool $([ "$1" != classify ] || echo --json-lines) <out >parsed 2>err || fault "siskin $* --json is no JSON: $(head -c 300 out)"; }; }
 
 "$maker" --clips 8 clips >/dev/null || { echo "the clip maker fails"; exit 1; }
 json import clips/frames.tsv -o birds || exit 1

@@ -26,6 +26,7 @@ typedef struct sk_q_layer {
     size_t row;
     const int32_t *bias; /* [out_c], input zero point folded in */
     const int32_t *mult; /* [out_c], positive */
+    const int32_t *curve; /* [out_c], second multiplier of HSWISH and HSIGMOID, positive */
     const void *packed;  /* what `pack` wrote, NULL if packed_bytes is 0 */
 } sk_q_layer;
 
@@ -76,9 +77,9 @@ static inline int32_t sk_hsigmoid6(int32_t v, int fraction) {
 static inline int8_t sk_finish(const sk_q_layer *layer, int32_t sum, int channel) {
     int32_t v = sk_requant(sum, layer->mult[channel], layer->shift);
     if (layer->act == SK_ACT_HSWISH) {
-        v = sk_requant(sk_hswish6(v, layer->fraction), layer->mult2, layer->shift2);
+        v = sk_requant(sk_hswish6(v, layer->fraction), layer->curve[channel], layer->shift2);
     } else if (layer->act == SK_ACT_HSIGMOID) {
-        v = sk_requant(sk_hsigmoid6(v, layer->fraction), layer->mult2, layer->shift2);
+        v = sk_requant(sk_hsigmoid6(v, layer->fraction), layer->curve[channel], layer->shift2);
     }
     return sk_clamp8(v + layer->zero_out, layer->low, layer->high);
 }

@@ -17,10 +17,11 @@ static int is_gemm(const sk_q_layer *layer) {
     return layer->op == SK_OP_CONV || layer->op == SK_OP_POINTWISE || layer->op == SK_OP_LINEAR;
 }
 
-/* Packed: per block of 8 output channels, first bias[8] and mult[8], then for each pair of terms 8 channels x 2
- * int16. */
+/* Packed: per block of 8 output channels, first bias[8], mult[8] and curve[8], then for each pair of terms
+ * 8 channels x 2 int16. */
+#define HEAD 3
 static size_t block_bytes(const sk_q_layer *layer) {
-    return 2 * BLOCK * sizeof(int32_t) + (size_t)round_up(sk_gemm_depth(layer), 2) * BLOCK * sizeof(int16_t);
+    return HEAD * BLOCK * sizeof(int32_t) + (size_t)round_up(sk_gemm_depth(layer), 2) * BLOCK * sizeof(int16_t);
 }
 
 static size_t packed_bytes(const sk_q_layer *layer) {
@@ -35,12 +36,13 @@ static void pack(const sk_q_layer *layer, void *packed) {
     memset(packed, 0, packed_bytes(layer));
     for (int b = 0; b < blocks; b++) {
         int32_t *head = (int32_t *)((char *)packed + block_bytes(layer) * (size_t)b);
-        int16_t *pairs = (int16_t *)(head + 2 * BLOCK);
+        int16_t *pairs = (int16_t *)(head + HEAD * BLOCK);
         for (int i = 0; i < BLOCK && b * BLOCK + i < layer->out_c; i++) {
             const int c = b * BLOCK + i;
             const int8_t *row = layer->weight + layer->row * (size_t)c;
             head[i] = layer->bias[c];
             head[BLOCK + i] = layer->mult[c];
+            head[2 * BLOCK + i] = layer->curve ? layer->curve[c] : 0;
             for (int k = 0; k < depth; k++) {
                 pairs[k / 2 * 2 * BLOCK + 2 * i + k % 2] = row[k];
             }
@@ -99,12 +101,12 @@ static void store8(const sk_q_layer *layer, __m256i v, int8_t *out, int count) {
     }
 }
 
-static void finish8(const sk_q_layer *layer, __m256i sum, __m256i mult, int8_t *out, int count) {
+static void finish8(const sk_q_layer *layer, __m256i sum, __m256i mult, __m256i curve, int8_t *out, int count) {
     __m256i v = requant8(sum, mult, layer->shift);
     if (layer->act == SK_ACT_HSWISH) {
-        v = requant8(hswish6(v, layer->fraction), _mm256_set1_epi32(layer->mult2), layer->shift2);
+        v = requant8(hswish6(v, layer->fraction), curve, layer->shift2);
     } else if (layer->act == SK_ACT_HSIGMOID) {
-        v = requant8(hsigmoid6(v, layer->fraction), _mm256_set1_epi32(layer->mult2), layer->shift2);
+        v = requant8(hsigmoid6(v, layer->fraction), curve, layer->shift2);
     }
     store8(layer, v, out, count);
 }
@@ -127,7 +129,7 @@ __attribute__((always_inline)) static inline void tile(const sk_q_layer *layer, 
     for (int k = 0; k < pairs; k++) {
         __m256i wk[2];
         for (int b = 0; b < blocks; b++) {
-            wk[b] = _mm256_loadu_si256(w[b] + 2 + k);
+            wk[b] = _mm256_loadu_si256(w[b] + HEAD + k);
         }
         for (int p = 0; p < pixels; p++) {
             int32_t two;
@@ -140,9 +142,9 @@ __attribute__((always_inline)) static inline void tile(const sk_q_layer *layer, 
     }
     for (int b = 0; b < blocks; b++) {
         const int left = layer->out_c - channel - b * BLOCK;
-        const __m256i mult = _mm256_loadu_si256(w[b] + 1);
+        const __m256i mult = _mm256_loadu_si256(w[b] + 1), curve = _mm256_loadu_si256(w[b] + 2);
         for (int p = 0; p < pixels; p++) {
-            finish8(layer, acc[p][b], mult, out + (size_t)p * (size_t)layer->out_c + b * BLOCK,
+            finish8(layer, acc[p][b], mult, curve, out + (size_t)p * (size_t)layer->out_c + b * BLOCK,
                     left < BLOCK ? left : BLOCK);
         }
     }
@@ -203,6 +205,13 @@ static void gemm(const sk_q_layer *layer, const int8_t *in, int8_t *out, void *s
     }
 }
 
+/* finish8 with the multipliers of channels c..c+7. */
+static void finish_channels(const sk_q_layer *layer, __m256i sum, int c, int8_t *out) {
+    const int32_t *curve = layer->curve ? layer->curve : layer->mult;
+    finish8(layer, sum, _mm256_loadu_si256((const __m256i *)(layer->mult + c)),
+            _mm256_loadu_si256((const __m256i *)(curve + c)), out + c, BLOCK);
+}
+
 /* Sixteen channels: products fit int16 (128 * 127), their sum of two as well. */
 static void depthwise16(const sk_q_layer *layer, const int8_t *const *taps, int c, int8_t *out) {
     const int count = layer->kernel * layer->kernel;
@@ -221,8 +230,8 @@ static void depthwise16(const sk_q_layer *layer, const int8_t *const *taps, int 
         low = _mm256_add_epi32(low, _mm256_cvtepi16_epi32(_mm256_castsi256_si128(sum)));
         high = _mm256_add_epi32(high, _mm256_cvtepi16_epi32(_mm256_extracti128_si256(sum, 1)));
     }
-    finish8(layer, low, _mm256_loadu_si256((const __m256i *)(layer->mult + c)), out + c, BLOCK);
-    finish8(layer, high, _mm256_loadu_si256((const __m256i *)(layer->mult + c + 8)), out + c + 8, BLOCK);
+    finish_channels(layer, low, c, out);
+    finish_channels(layer, high, c + 8, out);
 }
 
 static void depthwise8(const sk_q_layer *layer, const int8_t *const *taps, int c, int8_t *out) {
@@ -233,7 +242,7 @@ static void depthwise8(const sk_q_layer *layer, const int8_t *const *taps, int c
         const int8_t *w = layer->weight + layer->row * (size_t)t + c;
         sum = _mm256_add_epi32(sum, _mm256_mullo_epi32(x, _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)w))));
     }
-    finish8(layer, sum, _mm256_loadu_si256((const __m256i *)(layer->mult + c)), out + c, BLOCK);
+    finish_channels(layer, sum, c, out);
 }
 
 static void depthwise(const sk_q_layer *layer, const int8_t *in, int8_t *out, void *scratch) {
