@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* make_int8_case DIR N [MODEL.skn]: what the cross test compares. Writes N raw pictures (half smooth, half noise) and,
- * unless a model is given, DIR/random.skn, a MobileNetV3-Small with random weights; tells the model's path on stdout. */
+ * unless a model is given, DIR/random.skn, a MobileNetV3-Small with random weights; tells the model's path. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -231,8 +231,8 @@ static void test_net_close_to_float(void **state) {
         free(picture);
         net_free(&net);
     }
-    print_message("cosine of features, int8 against float: normal %.5f, mmse %.5f; worst logit %.4f of the range\n", cosine[0],
-                  cosine[1], worst);
+    print_message("cosine of features, int8 against float: normal %.5f, mmse %.5f; worst logit %.4f of the range\n",
+                  cosine[0], cosine[1], worst);
     assert_true(cosine[1] > .998 && cosine[1] > cosine[0]); /* equalised channels pay */
 }
 

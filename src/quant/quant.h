@@ -20,7 +20,7 @@ void sk_range_best(const sk_range *range, float *low, float *high);
 /* Low and high per channel of one pixel. */
 void sk_channels_widen(float *low, float *high, const float *data, int channels);
 /* Replaces `low` by a factor per channel such that every channel divided by its factor fills the same range, which goes
- * into *range. A side may be given up to a half, a quarter ... of the other where that makes finer codes on the whole. */
+ * into *range. The lower side gets 1, 1/2, 1/4 ... of the upper one, whichever makes finer codes on the whole. */
 void sk_channels_equalize(float *low, const float *high, int channels, sk_range *range);
 void sk_range_count_equal(sk_range *range, const float *factor, const float *data, size_t pixels, int channels);
 /* The scale s of codes -127..127 for which sum (w - s*code)^2 is least, at most max|w| / 127. */

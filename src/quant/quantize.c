@@ -163,7 +163,7 @@ static sk_status calibrate(job *j) {
     return status;
 }
 
-/* Marks the tensors whose channels may each have their own unit at no cost: those that depthwise layers alone read, since
+/* Marks the tensors whose channels may each have their own unit at no cost: those that depthwise layers alone read, as
  * such a layer's weights are quantised per channel anyway. */
 static sk_status find_equal(job *j) {
     for (size_t i = 0; i < j->layers; i++) {

@@ -141,7 +141,8 @@ static sk_status check_shape(const checker *c, uint32_t index) {
     if (!fits || (!has_weights(l) && l->act != SK_ACT_NONE)) {
         return BAD(".skn layer %u: its shape does not fit its inputs", index);
     }
-    if (!memchr(l->name, 0, sizeof l->name) || !all_zero(l->reserved, sizeof l->reserved) || !all_zero(l->reserved0, sizeof l->reserved0) || !is_scale(l->out_scale) ||
+    if (!memchr(l->name, 0, sizeof l->name) || !all_zero(l->reserved, sizeof l->reserved) ||
+        !all_zero(l->reserved0, sizeof l->reserved0) || !is_scale(l->out_scale) ||
         !is_code(l->out_zero) || l->low > l->high) {
         return BAD(".skn layer %u: impossible name, scale or zero point", index);
     }
