@@ -259,7 +259,8 @@ sk_status sk_quantize(sk_model *model, const sk_dataset *calibration, const sk_c
     }
     if (status == SK_OK) {
         const sk_skn_recipe recipe = {.card = sk_model_card(model), .layers = j.table, .count = j.layers,
-                                      .weight = j.weight, .bias = j.bias, .range = (const float (*)[2])j.range, .equal = j.equal,
+                                      .weight = j.weight, .bias = j.bias, .range = (const float (*)[2])j.range,
+                                      .equal = j.equal,
                                       .algorithm = options->algorithm, .pictures = j.count, .seed = options->seed};
         status = sk_skn_build(&recipe, &bytes, &size, err);
     }
