@@ -26,6 +26,7 @@
 
 static cJSON *golden;
 static double worst; /* largest error seen, in units of the tolerance */
+static char worst_name[128];
 
 static uint64_t draw(const char *name, uint64_t i)
 {
@@ -80,8 +81,10 @@ static void near(const char *what, const char *part, double value, double expect
 {
     const double error = fabs(value - expected) / (TOLERANCE * norm);
 
-    if (error > worst)
+    if (error > worst) {
         worst = error;
+        snprintf(worst_name, sizeof worst_name, "%s %s", what, part);
+    }
     if (!(error <= 1))
         fail_msg("%s %s: %.17g, expected %.17g (norm %g)", what, part, value, expected, norm);
 }
@@ -349,7 +352,7 @@ static int load(void **state)
 static int tell_worst(void **state)
 {
     (void)state;
-    printf("# kernels %s: largest error %.3g of the tolerance %g\n", sk_kernels_get()->name, worst, TOLERANCE);
+    printf("# kernels %s: largest error %.3g of the tolerance %g (%s)\n", sk_kernels_get()->name, worst, TOLERANCE, worst_name);
     worst = 0;
     return 0;
 }
