@@ -264,6 +264,9 @@ static void names_the_unreadable(void **state)
     assert_int_equal(sk_file_write(path, "hello", 5, NULL), SK_OK);
     assert_int_equal(sk_tensors_read(path, &file, &err), SK_ERR_FORMAT);
     assert_non_null(strstr(err.message, "text.pth: not a model file"));
+    assert_int_equal(sk_file_write(path, "\x89SKN\r\n\x1a\n________", 16, NULL), SK_OK);
+    assert_int_equal(sk_tensors_read(path, &file, &err), SK_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "a float model is wanted"));
     assert_int_equal(sk_file_write(path, "", 0, NULL), SK_OK);
     assert_int_not_equal(sk_tensors_read(path, &file, &err), SK_OK);
     sk_free(path);

@@ -164,6 +164,9 @@ sk_status sk_tensors_read_memory(const uint8_t *bytes, size_t size, const char *
         status = sk_pth_parse_stream(bytes, size, what, out, err);
     else if (size >= 2 && bytes[0] == 0x08) /* field 1 of ONNX's ModelProto, ir_version */
         status = sk_onnx_parse(bytes, size, what, out, err);
+    else if (size >= 4 && memcmp(bytes, "\x89SKN", 4) == 0)
+        status = sk_fail(err, SK_ERR_UNSUPPORTED, "cannot read %s: an int8 model (.skn); a float model is wanted",
+                         what);
     else
         status =
             sk_fail(err, SK_ERR_FORMAT,
