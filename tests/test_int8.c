@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -301,6 +302,83 @@ static void test_open_survives_lack_of_memory(void **state) {
     sk_free(bytes);
 }
 
+static void test_writer_survives_lack_of_memory(void **state) {
+    (void)state;
+    test_net net;
+    uint8_t picture[24 * 24 * 3];
+    net_make(&net, 24, 8, 5);
+    net_picture(24, 1, picture);
+    net_run(&net, picture);
+    const long live = sk_memory_live();
+    int failures = 0;
+    for (long n = 0; n < 40; n++) {
+        uint8_t *bytes = NULL;
+        size_t size = 0;
+        sk_error err = {0};
+        sk_memory_fail_at(n, 0);
+        const sk_status status = net_build(&net, SK_QUANT_NORMAL, &bytes, &size, &err);
+        sk_memory_fail_at(-1, 0);
+        failures += status == SK_ERR_MEMORY;
+        assert_true(status == SK_OK ? bytes != NULL : status == SK_ERR_MEMORY && !bytes && err.message[0]);
+        sk_free(bytes);
+        assert_int_equal(sk_memory_live(), live);
+    }
+    assert_true(failures > 5);
+    net.range[3][1] = INFINITY; /* a broken model is told, not written */
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    assert_int_equal(net_build(&net, SK_QUANT_NORMAL, &bytes, &size, NULL), SK_ERR_DATA);
+    net_free(&net);
+}
+
+/* The face that evaluation and classify use: same answers as the runtime, for any number of threads. */
+static void test_classifier_over_skn(void **state) {
+    (void)state;
+    enum { PICTURES = 17, SIDE = 24 * 24 * 3, FEATURES = 32 };
+    size_t size = 0;
+    uint8_t *bytes = small_model(&size), *pictures = malloc(PICTURES * SIDE);
+    char path[64], missing[80];
+    snprintf(path, sizeof path, "/tmp/siskin-test-%ld.skn", (long)getpid());
+    snprintf(missing, sizeof missing, "%s.none", path);
+    sk_error err = {0};
+    assert_int_equal(sk_file_write(path, bytes, size, &err), SK_OK);
+    sk_classifier *c = NULL;
+    assert_int_equal(sk_classifier_open(path, &c, &err), SK_OK);
+    assert_true(sk_classifier_is_int8(c));
+    assert_int_equal(sk_classifier_feature_count(c), FEATURES);
+    assert_int_equal(sk_classifier_card(c)->size, 24);
+    assert_string_equal(sk_classifier_card(c)->run_id, "test");
+    float p[2][PICTURES * 2], features[2][PICTURES * FEATURES];
+    for (int i = 0; i < PICTURES; i++) {
+        net_picture(24, (uint64_t)i, pictures + i * SIDE);
+    }
+    for (int k = 0; k < 2; k++) {
+        assert_int_equal(sk_classifier_run(c, pictures, PICTURES, k ? 3 : 1, p[k], features[k], &err), SK_OK);
+    }
+    assert_memory_equal(p[0], p[1], sizeof p[0]);
+    assert_memory_equal(features[0], features[1], sizeof features[0]);
+    sk_rt *rt = NULL;
+    open_bytes(bytes, size, &rt);
+    for (int i = 0; i < PICTURES; i++) {
+        int8_t logits[2], codes[FEATURES];
+        float q[2];
+        sk_rt_run(rt, pictures + i * SIDE, logits, codes);
+        sk_rt_probabilities(rt, logits, q);
+        assert_true(q[0] == p[0][2 * i] && q[1] == p[0][2 * i + 1]);
+        assert_true(sk_rt_feature_value(rt, codes[5]) == features[0][i * FEATURES + 5]);
+    }
+    sk_rt_close(rt);
+    sk_classifier_close(c);
+    assert_int_equal(sk_file_write(path, bytes, size - 1, &err), SK_OK);
+    assert_int_equal(sk_classifier_open(path, &c, &err), SK_ERR_FORMAT);
+    assert_non_null(strstr(err.message, path));
+    assert_int_not_equal(sk_classifier_open(missing, &c, &err), SK_OK);
+    assert_non_null(strstr(err.message, missing));
+    unlink(path);
+    free(pictures);
+    sk_free(bytes);
+}
+
 static void refused(const uint8_t *bytes, size_t size) {
     sk_rt *rt = NULL;
     sk_error err = {0};
@@ -471,6 +549,8 @@ int main(void) {
         cmocka_unit_test(test_net_close_to_float),
         cmocka_unit_test(test_nothing_allocated_after_open),
         cmocka_unit_test(test_open_survives_lack_of_memory),
+        cmocka_unit_test(test_writer_survives_lack_of_memory),
+        cmocka_unit_test(test_classifier_over_skn),
         cmocka_unit_test(test_damage_is_found),
         cmocka_unit_test(test_hostile_files),
         cmocka_unit_test(test_decision),

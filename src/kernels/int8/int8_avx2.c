@@ -51,9 +51,8 @@ static void pack(const sk_q_layer *layer, void *packed) {
 }
 
 static size_t scratch_bytes(const sk_q_layer *layer) {
-    /* a row of zero points, then TILE patches as int16 */
-    const size_t patches = is_gemm(layer) ? TILE * sizeof(int16_t) * (size_t)round_up(sk_gemm_depth(layer), 16) : 0;
-    return (size_t)round_up(layer->in_c + 32, 64) + patches;
+    /* TILE patches as int16, or a row of zero points */
+    return is_gemm(layer) ? TILE * sizeof(int16_t) * (size_t)round_up(sk_gemm_depth(layer), 16) : (size_t)layer->in_c;
 }
 
 /* sk_requant of eight values; mult per lane. */
@@ -177,28 +176,62 @@ static void widen(const int8_t *in, int count, int16_t *out) {
     for (; i + 16 <= count; i += 16) {
         _mm256_storeu_si256((__m256i *)(out + i), _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(in + i))));
     }
+    if (i + 8 <= count) {
+        _mm_storeu_si128((__m128i *)(out + i), _mm_cvtepi8_epi16(_mm_loadl_epi64((const __m128i *)(in + i))));
+        i += 8;
+    }
     for (; i < count; i++) {
         out[i] = in[i];
     }
 }
 
+/* The inputs of output pixel (oy, ox) as int16, in the order of the weights. Rows of the kernel that lie inside the
+ * picture are one run of bytes. */
+static void gather(const sk_q_layer *layer, const int8_t *in, int oy, int ox, int16_t *x) {
+    const int in_c = layer->in_c, kernel = layer->kernel, run = kernel * in_c;
+    const int left = ox * layer->stride - layer->pad;
+    for (int ky = 0; ky < kernel; ky++, x += run) {
+        const int y = oy * layer->stride - layer->pad + ky;
+        const int first = left < 0 ? -left < kernel ? -left : kernel : 0;
+        const int over = left + kernel - layer->in_w;
+        const int last = over > 0 ? kernel - over : kernel;
+        if (y < 0 || y >= layer->in_h || first >= last) {
+            for (int i = 0; i < run; i++) {
+                x[i] = (int16_t)layer->zero_in;
+            }
+            continue;
+        }
+        for (int i = 0; i < first * in_c; i++) {
+            x[i] = (int16_t)layer->zero_in;
+        }
+        const int8_t *from = in + ((size_t)y * (size_t)layer->in_w + (size_t)(left + first)) * (size_t)in_c;
+        widen(from, (last - first) * in_c, x + first * in_c);
+        for (int i = last * in_c; i < run; i++) {
+            x[i] = (int16_t)layer->zero_in;
+        }
+    }
+}
+
 static void gemm(const sk_q_layer *layer, const int8_t *in, int8_t *out, void *scratch) {
-    const int in_c = layer->in_c, depth = sk_gemm_depth(layer), count = layer->kernel * layer->kernel;
+    const int depth = sk_gemm_depth(layer), plain = layer->kernel == 1 && layer->stride == 1 && layer->pad == 0;
     const int pixels = layer->out_h * layer->out_w;
     const size_t stride = (size_t)round_up(depth, 16);
-    int8_t *outside = scratch;
-    int16_t *x = (int16_t *)(void *)(outside + round_up(in_c + 32, 64));
-    const int8_t *taps[SK_MAX_TAPS];
-    memset(outside, layer->zero_in, (size_t)in_c);
+    int16_t *x = scratch;
+    int oy = 0, ox = 0;
     for (int p = 0; p < TILE; p++) {
         x[stride * (size_t)p + (size_t)depth - (size_t)(depth % 2 == 0)] = 0; /* partner of an odd last term */
     }
     for (int i = 0; i < pixels; i += TILE) {
         const int now = pixels - i < TILE ? pixels - i : TILE;
         for (int p = 0; p < now; p++) {
-            sk_taps(layer, in, outside, (i + p) / layer->out_w, (i + p) % layer->out_w, taps);
-            for (int t = 0; t < count; t++) {
-                widen(taps[t], in_c, x + stride * (size_t)p + (size_t)(t * in_c));
+            if (plain) {
+                widen(in + (size_t)(i + p) * (size_t)depth, depth, x + stride * (size_t)p);
+                continue;
+            }
+            gather(layer, in, oy, ox, x + stride * (size_t)p);
+            if (++ox == layer->out_w) {
+                ox = 0;
+                oy++;
             }
         }
         tiles(layer, x, stride, now, out + (size_t)i * (size_t)layer->out_c);
