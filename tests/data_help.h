@@ -209,8 +209,7 @@ SK_HELPER int start(void **state)
 {
     (void)state;
     snprintf(work, sizeof work,
-             "/tmp/siskin-data-XX"
-             "XXXX");
+             "/tmp/siskin-data-XX" "XX" "XX");
     if (!mkdtemp(work))
         return 1;
     make_inputs();

@@ -267,12 +267,13 @@ static void a_root_stands_for_the_tables_folder(void **state)
     sk_import_options o = sk_import_defaults();
     sk_import_report r;
     o.root = at("in");
-    write_text(input, "path\tlabel\nphotos/b.png\tbird\n");
+    write_text(input, "path\tlabel\nphotos/b.png\tbird\nphotos/bird/a.jpg\tbird\n");
     assert_int_equal(sk_dataset_import(&input, 1, at("rooted"), &o, NULL, &r, NULL), SK_OK);
-    assert_int_equal(r.kept, 1);
+    assert_int_equal(r.kept, 2);
     sk_dataset *d = open_dataset(at("rooted"));
     assert_string_equal(sk_dataset_sample(d, 0)->path, at("in/photos/b.png"));
     assert_string_equal(sk_dataset_sample(d, 0)->source, "photos");
+    assert_string_equal(sk_dataset_sample(d, 1)->source, "photos"); /* a class is no source */
     sk_dataset_close(d);
 }
 

@@ -235,6 +235,34 @@ static void a_fixed_camera_is_no_leak(void **state)
     assert_int_equal(r.near_duplicates, 1);
 }
 
+/* The hash of a plain picture says little: two slopes of light, one dark and one bright, share it. */
+static void plain_pictures_are_no_duplicates(void **state)
+{
+    (void)state;
+    sk_check_report r;
+    for (int bright = 0; bright < 2; bright++) {
+        sk_image image;
+        assert_int_equal(sk_image_create(64, 64, &image, NULL), SK_OK);
+        for (int i = 0; i < 64 * 64 * 3; i++) {
+            const int x = i / 3 % 64, y = i / 3 / 64;
+            image.data[i] = (uint8_t)((x * x / 64 + x * y / 32 + y) / 3 + bright * 100);
+        }
+        assert_int_equal(sk_image_write(at("leak/plain%d.png", bright), &image, 0, NULL), SK_OK);
+        sk_image_free(&image);
+    }
+    write_dataset("leak", "plain0.png\t\t\tbird\ta\ta\tweb\ttrain\nplain1.png\t\t\tbird\tb\tb\theld-out\ttest\n");
+    sk_dataset *d = open_dataset(at("leak"));
+    sk_cache *cache = NULL;
+    uint64_t hashes[2];
+    assert_int_equal(sk_cache_open(d, 0, 1, NULL, &cache, NULL, NULL), SK_OK);
+    for (size_t i = 0; i < 2; i++)
+        assert_non_null(sk_cache_thumb(cache, i, &hashes[i]));
+    assert_true(__builtin_popcountll(hashes[0] ^ hashes[1]) <= 10); /* or the test would show nothing */
+    sk_cache_close(cache);
+    sk_dataset_close(d);
+    assert_int_equal(check("leak", &r), SK_OK);
+}
+
 /* ---- the verbs ---------------------------------------------------------------------------------- */
 static int run_program(const char *arguments)
 {
@@ -276,9 +304,13 @@ static void the_verbs_answer_with_their_exit_codes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(splits_keep_groups_together), cmocka_unit_test(splits_are_stratified),
-        cmocka_unit_test(planted_leaks_are_found),     cmocka_unit_test(duplicates_can_be_taken_out),
-        cmocka_unit_test(a_fixed_camera_is_no_leak),   cmocka_unit_test(the_verbs_answer_with_their_exit_codes),
+        cmocka_unit_test(splits_keep_groups_together),
+        cmocka_unit_test(splits_are_stratified),
+        cmocka_unit_test(planted_leaks_are_found),
+        cmocka_unit_test(duplicates_can_be_taken_out),
+        cmocka_unit_test(a_fixed_camera_is_no_leak),
+        cmocka_unit_test(plain_pictures_are_no_duplicates),
+        cmocka_unit_test(the_verbs_answer_with_their_exit_codes),
     };
     return cmocka_run_group_tests_name("split", tests, start, finish);
 }

@@ -84,8 +84,8 @@ typedef struct sk_check_report {
 } sk_check_report;
 /* Each finding is told through hooks->log. Returns SK_ERR_DATA if there is a leak. */
 sk_status sk_dataset_check(const char *dir, const sk_hooks *hooks, sk_check_report *report, sk_error *err);
-/* Takes one picture of each near-duplicate pair across splits out of use (label unknown), always the one of the earlier
- * split (train before val before test), so that the test set stays what it is. Rewrites dataset.tsv. */
+/* Takes one picture of each near-duplicate pair across splits out of use (label unknown), always the one of the
+ * earlier split (train before val before test), so that the test set stays what it is. Rewrites dataset.tsv. */
 sk_status sk_dataset_drop_duplicates(const char *dir, const sk_hooks *hooks, size_t *dropped, sk_error *err);
 
 /* ---- decoded cache ------------------------------------------------------------------------------------- */
@@ -97,8 +97,8 @@ typedef struct sk_cache sk_cache;
 sk_status sk_cache_open(const sk_dataset *dataset, int max_bad, int threads, const sk_hooks *hooks, sk_cache **out,
                         size_t *bad, sk_error *err);
 void sk_cache_close(sk_cache *cache);
-/* The cached picture of sample `index`; data NULL if it could not be read or its label is unknown. `image->data` points into the map: never
- * free or write it. Thread-safe. */
+/* The cached picture of sample `index`; data NULL if it could not be read or its label is unknown. `image->data` points
+ * into the map: never free or write it. Thread-safe. */
 void sk_cache_image(const sk_cache *cache, size_t index, sk_image *image);
 
 #ifdef __cplusplus
