@@ -17,29 +17,26 @@ typedef struct totals {
     size_t float_memory, int8_memory;
 } totals;
 
-static const char *op_name(sk_op op)
-{
+static const char *op_name(sk_op op) {
     static const char *const names[] = {"conv", "depthwise", "pointwise", "pool", "scale", "add", "linear"};
 
     return names[op];
 }
 
-static const char *act_name(sk_act act)
-{
+static const char *act_name(sk_act act) {
     static const char *const names[] = {"-", "relu", "hswish", "hsigmoid"};
 
     return names[act];
 }
 
-static totals sum_up(const sk_model *model)
-{
-    totals t = {.float_memory = sk_model_activation_bytes(model, 4), .int8_memory = sk_model_activation_bytes(model, 1)};
+static totals sum_up(const sk_model *model) {
+    totals t = {.float_memory = sk_model_activation_bytes(model, 4),
+                .int8_memory = sk_model_activation_bytes(model, 1)};
 
     for (size_t i = 0; i < sk_model_tensor_count(model); i++) {
         sk_tensor tensor;
 
-        if (sk_model_tensor(model, i, &tensor, NULL) != SK_OK)
-            continue;
+        if (sk_model_tensor(model, i, &tensor, NULL) != SK_OK) continue;
         t.params += tensor.trainable ? tensor.count : 0;
         t.float_bytes += tensor.count * 4 + strlen(tensor.name) + 64; /* its line in the header */
     }
@@ -54,14 +51,13 @@ static totals sum_up(const sk_model *model)
     return t;
 }
 
-static void print_text(const sk_model *model, const totals *t)
-{
+static void print_text(const sk_model *model, const totals *t) {
     const sk_card *card = sk_model_card(model);
 
     printf("%s%s%s, input %dx%dx3, %d classes\n\n", cli_color(stdout, "bold"), sk_arch_name(card->arch),
            cli_color(stdout, "reset"), card->size, card->size, card->classes);
-    printf("%-29s %-9s %-8s %2s %2s  %-13s %-13s %9s %11s\n", "layer", "kind", "act", "k", "s", "input", "output", "params",
-           "MACs");
+    printf("%-29s %-9s %-8s %2s %2s  %-13s %-13s %9s %11s\n", "layer", "kind", "act", "k", "s", "input", "output",
+           "params", "MACs");
     for (size_t i = 0; i < sk_model_layer_count(model); i++) {
         const sk_layer *l = sk_model_layer(model, i);
         char in[32], out[32];
@@ -79,13 +75,12 @@ static void print_text(const sk_model *model, const totals *t)
            (double)t->int8_bytes / 1e6);
 }
 
-static void print_json(const sk_model *model, const totals *t)
-{
+static void print_json(const sk_model *model, const totals *t) {
     const sk_card *card = sk_model_card(model);
 
     printf("{\"network\":\"%s\",\"size\":%d,\"classes\":%d,\"params\":%" PRIu64 ",\"macs\":%" PRIu64
-           ",\"activation_bytes\":{\"float32\":%zu,\"int8\":%zu},\"file_bytes_about\":{\"float32\":%" PRIu64 ",\"int8\":%" PRIu64
-           "},\"layers\":[",
+           ",\"activation_bytes\":{\"float32\":%zu,\"int8\":%zu},\"file_bytes_about\":{\"float32\":%" PRIu64
+           ",\"int8\":%" PRIu64 "},\"layers\":[",
            sk_arch_name(card->arch), card->size, card->classes, t->params, t->macs, t->float_memory, t->int8_memory,
            t->float_bytes, t->int8_bytes);
     for (size_t i = 0; i < sk_model_layer_count(model); i++) {
@@ -99,8 +94,7 @@ static void print_json(const sk_model *model, const totals *t)
     printf("]}");
 }
 
-static sk_status show(cli *c, sk_arch arch, int follows, sk_error *err)
-{
+static sk_status show(cli *c, sk_arch arch, int follows, sk_error *err) {
     sk_card card = sk_card_default(arch);
     sk_model *model;
     sk_status status;
@@ -109,36 +103,26 @@ static sk_status show(cli *c, sk_arch arch, int follows, sk_error *err)
     card.size = (int)cli_int(c, "size");
     card.classes = (int)cli_int(c, "classes");
     status = sk_model_create(&card, 0, &model, err);
-    if (status != SK_OK)
-        return status;
+    if (status != SK_OK) return status;
     t = sum_up(model);
-    if (follows)
-        printf(cli_json(c) ? "," : "\n");
-    if (cli_json(c))
-        print_json(model, &t);
-    else if (!cli_quiet(c))
-        print_text(model, &t);
+    if (follows) printf(cli_json(c) ? "," : "\n");
+    if (cli_json(c)) print_json(model, &t);
+    else if (!cli_quiet(c)) print_text(model, &t);
     sk_model_free(model);
     return SK_OK;
 }
 
-static int run(cli *c)
-{
+static int run(cli *c) {
     const char *which = cli_string(c, "model");
     const int small = strcmp(which, "large") != 0, large = strcmp(which, "small") != 0;
     sk_error err = {0};
     sk_status status = SK_OK;
 
-    if (cli_json(c))
-        printf("[");
-    if (small)
-        status = show(c, SK_ARCH_V3_SMALL, 0, &err);
-    if (status == SK_OK && large)
-        status = show(c, SK_ARCH_V3_LARGE, small && (cli_json(c) || !cli_quiet(c)), &err);
-    if (status != SK_OK)
-        return cli_fail(c, &err);
-    if (cli_json(c))
-        printf("]\n");
+    if (cli_json(c)) printf("[");
+    if (small) status = show(c, SK_ARCH_V3_SMALL, 0, &err);
+    if (status == SK_OK && large) status = show(c, SK_ARCH_V3_LARGE, small && (cli_json(c) || !cli_quiet(c)), &err);
+    if (status != SK_OK) return cli_fail(c, &err);
+    if (cli_json(c)) printf("]\n");
     return CLI_OK;
 }
 
@@ -151,7 +135,8 @@ const cli_verb verb_net = {
     options,
     run,
     .description =
-        "MobileNetV3-Small and -Large as torchvision builds them: each layer with kernel, stride, shapes, parameters and "
+        "MobileNetV3-Small and -Large as torchvision builds them: each layer with kernel, stride, shapes, parameters "
+        "and "
         "multiply-adds at the given input size; then totals, the least memory that the activations of one picture take "
         "when buffers are reused, and about how large the files are.\n\n"
         "With --json an array with one object per network.",

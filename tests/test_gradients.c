@@ -18,34 +18,26 @@
 
 static sk_rng rng;
 
-static sk_real *randoms(size_t count)
-{
+static sk_real *randoms(size_t count) {
     sk_real *values = sk_alloc(count ? count : 1, sizeof *values);
 
-    for (size_t i = 0; i < count; i++)
-        values[i] = 4 * sk_rng_uniform(&rng) - 2;
+    for (size_t i = 0; i < count; i++) values[i] = 4 * sk_rng_uniform(&rng) - 2;
     return values;
 }
 
-static sk_real *zeros(size_t count)
-{
-    return sk_calloc(count ? count : 1, sizeof(sk_real));
-}
+static sk_real *zeros(size_t count) { return sk_calloc(count ? count : 1, sizeof(sk_real)); }
 
-static sk_real dot(const sk_real *a, const sk_real *b, size_t count)
-{
+static sk_real dot(const sk_real *a, const sk_real *b, size_t count) {
     sk_real sum = 0;
 
-    for (size_t i = 0; i < count; i++)
-        sum += a[i] * b[i];
+    for (size_t i = 0; i < count; i++) sum += a[i] * b[i];
     return sum;
 }
 
 /* One experiment: loss(user) reads `x`; dx is what backward claims. */
 typedef sk_real (*loss_function)(void *user);
 static void check(const char *what, loss_function loss, void *user, sk_real *x, const sk_real *dx, size_t count,
-                  double tolerance)
-{
+                  double tolerance) {
     for (int trial = 0; trial < 12; trial++) {
         const size_t i = sk_rng_below(&rng, (uint32_t)count);
         const sk_real old = x[i];
@@ -68,24 +60,23 @@ typedef struct product {
     sk_real *x, *w, *y, *r, *packed;
 } product;
 
-static sk_real product_loss(void *user)
-{
+static sk_real product_loss(void *user) {
     product *p = user;
-    const sk_gemm g = {.m = p->m, .n = p->n, .k = p->k, .a = p->x, .lda = p->k, .packed = p->packed, .c = p->y,
-                       .ldc = p->n};
+    const sk_gemm g = {
+        .m = p->m, .n = p->n, .k = p->k, .a = p->x, .lda = p->k, .packed = p->packed, .c = p->y, .ldc = p->n};
 
     sk_kernels_get()->gemm_pack(p->packed, p->n, p->k, p->w, p->k, 1);
     sk_kernels_get()->gemm(&g);
     return dot(p->y, p->r, (size_t)(p->m * p->n));
 }
 
-static void products(void **state)
-{
+static void products(void **state) {
     const sk_kernels *k = sk_kernels_get();
 
     (void)state;
     for (int trial = 0; trial < 8; trial++) {
-        product p = {.m = 1 + (int)sk_rng_below(&rng, 40), .n = 1 + (int)sk_rng_below(&rng, 40),
+        product p = {.m = 1 + (int)sk_rng_below(&rng, 40),
+                     .n = 1 + (int)sk_rng_below(&rng, 40),
                      .k = 1 + (int)sk_rng_below(&rng, 40)};
         const size_t mk = (size_t)(p.m * p.k), nk = (size_t)(p.n * p.k), mn = (size_t)(p.m * p.n);
         sk_real *dx = zeros(mk), *dw = zeros(nk), *packed;
@@ -101,8 +92,7 @@ static void products(void **state)
         k->gemm_tn(p.m, p.n, p.k, p.r, p.n, p.x, p.k, dw);
         check("gemm dx", product_loss, &p, p.x, dx, mk, 1e-7);
         check("gemm_tn dw", product_loss, &p, p.w, dw, nk, 1e-7);
-        for (int i = 0; i < 6; i++)
-            sk_free((sk_real *[]){dx, dw, p.x, p.w, p.r, p.packed}[i]);
+        for (int i = 0; i < 6; i++) sk_free((sk_real *[]){dx, dw, p.x, p.w, p.r, p.packed}[i]);
         sk_free(p.y);
         sk_free(packed);
     }
@@ -114,24 +104,24 @@ typedef struct depthwise {
     sk_real *x, *w, *y, *r;
 } depthwise;
 
-static sk_real depthwise_loss(void *user)
-{
+static sk_real depthwise_loss(void *user) {
     depthwise *p = user;
 
     sk_kernels_get()->dw_forward(&p->d, p->x, 0, p->w, NULL, SK_ACT_NONE, 0, p->d.oh, p->y);
     return dot(p->y, p->r, (size_t)(p->d.oh * p->d.ow * p->d.c));
 }
 
-static void depthwises(void **state)
-{
+static void depthwises(void **state) {
     const sk_kernels *k = sk_kernels_get();
 
     (void)state;
     for (int trial = 0; trial < 8; trial++) {
         const int kernel = trial & 1 ? 5 : 3, stride = trial & 2 ? 2 : 1;
-        const int h = 3 + (int)sk_rng_below(&rng, 9), w = 3 + (int)sk_rng_below(&rng, 9), c = 1 + (int)sk_rng_below(&rng, 9);
+        const int h = 3 + (int)sk_rng_below(&rng, 9), w = 3 + (int)sk_rng_below(&rng, 9),
+                  c = 1 + (int)sk_rng_below(&rng, 9);
         depthwise p = {.d = {h, w, c, (h - 1) / stride + 1, (w - 1) / stride + 1, kernel, stride, kernel / 2}};
-        const size_t in = (size_t)(h * w * c), out = (size_t)(p.d.oh * p.d.ow * c), taps = (size_t)(kernel * kernel * c);
+        const size_t in = (size_t)(h * w * c), out = (size_t)(p.d.oh * p.d.ow * c),
+                     taps = (size_t)(kernel * kernel * c);
         sk_real *dx = zeros(in), *dw = zeros(taps);
 
         p.x = randoms(in);
@@ -142,8 +132,7 @@ static void depthwises(void **state)
         k->dw_backward_weight(&p.d, p.r, p.x, dw);
         check("depthwise dx", depthwise_loss, &p, p.x, dx, in, 1e-7);
         check("depthwise dw", depthwise_loss, &p, p.w, dw, taps, 1e-7);
-        for (int i = 0; i < 6; i++)
-            sk_free((sk_real *[]){dx, dw, p.x, p.w, p.y, p.r}[i]);
+        for (int i = 0; i < 6; i++) sk_free((sk_real *[]){dx, dw, p.x, p.w, p.y, p.r}[i]);
     }
 }
 
@@ -154,16 +143,14 @@ typedef struct elementwise {
     sk_real *x, *y, *r;
 } elementwise;
 
-static sk_real act_loss(void *user)
-{
+static sk_real act_loss(void *user) {
     elementwise *p = user;
 
     sk_kernels_get()->act(p->count, p->x, p->act, p->y);
     return dot(p->y, p->r, p->count);
 }
 
-static void activations(void **state)
-{
+static void activations(void **state) {
     const sk_act acts[] = {SK_ACT_NONE, SK_ACT_RELU, SK_ACT_HSWISH, SK_ACT_HSIGMOID};
 
     (void)state;
@@ -171,11 +158,9 @@ static void activations(void **state)
         elementwise p = {acts[i], 200, randoms(200), zeros(200), randoms(200)};
         sk_real *dx = zeros(200);
 
-        for (size_t j = 0; j < p.count; j++)
-            p.x[j] *= 2.6; /* also beyond the kinks at 3 */
+        for (size_t j = 0; j < p.count; j++) p.x[j] *= 2.6; /* also beyond the kinks at 3 */
         sk_kernels_get()->act_backward(p.count, p.r, p.x, p.act, dx);
-        for (int again = 0; again < 5; again++)
-            check("activation", act_loss, &p, p.x, dx, p.count, 1e-6);
+        for (int again = 0; again < 5; again++) check("activation", act_loss, &p, p.x, dx, p.count, 1e-6);
         sk_free(p.x);
         sk_free(p.y);
         sk_free(p.r);
@@ -188,19 +173,16 @@ typedef struct entropy {
     const int *labels;
 } entropy;
 
-static sk_real entropy_loss(void *user)
-{
+static sk_real entropy_loss(void *user) {
     entropy *p = user;
     double loss[5], sum = 0;
 
     sk_kernels_get()->cross_entropy(p->logits, p->labels, 5, 3, 1, loss, NULL);
-    for (int i = 0; i < 5; i++)
-        sum += loss[i];
+    for (int i = 0; i < 5; i++) sum += loss[i];
     return sum / 5;
 }
 
-static void cross_entropy(void **state)
-{
+static void cross_entropy(void **state) {
     const int labels[5] = {0, 2, 1, 1, 2};
     entropy p = {randoms(15), labels};
     double loss[5];
@@ -222,8 +204,7 @@ typedef struct whole {
 
 static const int labels[3] = {0, 1, 1};
 
-static sk_real step_loss(void *user)
-{
+static sk_real step_loss(void *user) {
     whole *w = user;
     double loss;
 
@@ -231,14 +212,12 @@ static sk_real step_loss(void *user)
     return loss;
 }
 
-static void whole_step(void **state)
-{
+static void whole_step(void **state) {
     enum { SIZE = 64 };
     uint8_t *images = sk_alloc(3 * SIZE * SIZE, 3);
 
     (void)state;
-    for (size_t i = 0; i < 3 * SIZE * SIZE * 3; i++)
-        images[i] = (uint8_t)(sk_rng_next(&rng) >> 56);
+    for (size_t i = 0; i < 3 * SIZE * SIZE * 3; i++) images[i] = (uint8_t)(sk_rng_next(&rng) >> 56);
     for (int arch = 0; arch < 2; arch++) {
         sk_card card = sk_card_default((sk_arch)arch);
         const sk_step_options options = {.batch = 3, .threads = 1, .dropout = 0.2};
@@ -261,8 +240,7 @@ static void whole_step(void **state)
             const double step = 1e-6;
             double up, down, slope;
 
-            if (!p->trainable || (i + arch) % (arch ? 18 : 6))
-                continue;
+            if (!p->trainable || (i + arch) % (arch ? 18 : 6)) continue;
             tried++;
             p->data[j] = old + step;
             up = step_loss(&w);
@@ -284,8 +262,7 @@ static void whole_step(void **state)
     sk_free(images);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products),      cmocka_unit_test(depthwises), cmocka_unit_test(activations),
         cmocka_unit_test(cross_entropy), cmocka_unit_test(whole_step),

@@ -17,19 +17,12 @@ enum { ROUNDS = 300, GUARD = 16 };
 
 static sk_rng rng;
 
-static int draw(int low, int high)
-{
-    return low + (int)sk_rng_below(&rng, (uint32_t)(high - low + 1));
-}
+static int draw(int low, int high) { return low + (int)sk_rng_below(&rng, (uint32_t)(high - low + 1)); }
 
-static int draw_channels(void)
-{
-    return draw(0, 3) ? 8 * draw(1, 20) : draw(1, 40);
-}
+static int draw_channels(void) { return draw(0, 3) ? 8 * draw(1, 20) : draw(1, 40); }
 
 /* `count` values in [-4, 4], some exactly at the kinks, and a guard. */
-static float *values(size_t count)
-{
+static float *values(size_t count) {
     float *v = sk_alloc(count + GUARD, sizeof(float));
 
     assert_non_null(v);
@@ -40,8 +33,7 @@ static float *values(size_t count)
     return v;
 }
 
-static float *copy_of(const float *from, size_t count)
-{
+static float *copy_of(const float *from, size_t count) {
     float *v = sk_alloc(count + GUARD, sizeof(float));
 
     assert_non_null(v);
@@ -50,8 +42,7 @@ static float *copy_of(const float *from, size_t count)
 }
 
 /* got within `bound` of want, relative to the size of the sums; the guard untouched. Frees both. */
-static void compare(const char *what, float *want, float *got, size_t count, double bound)
-{
+static void compare(const char *what, float *want, float *got, size_t count, double bound) {
     double size = 1.0;
 
     for (size_t i = 0; i < count; i++) size = fmax(size, fabs((double)want[i]));
@@ -63,21 +54,29 @@ static void compare(const char *what, float *want, float *got, size_t count, dou
     sk_free(got);
 }
 
-static void test_gemm(void **state)
-{
+static void test_gemm(void **state) {
     const sk_kernels *c = sk_kernels_c(), *fast = sk_kernels_get();
     (void)state;
 
     for (int round = 0; round < ROUNDS; round++) {
-        const int m = draw(1, 90), n = draw(0, 2) ? draw_channels() : draw(1, 130), k = draw(0, 9) ? draw(1, 200) : draw(300, 1100);
+        const int m = draw(1, 90), n = draw(0, 2) ? draw_channels() : draw(1, 130),
+                  k = draw(0, 9) ? draw(1, 200) : draw(300, 1100);
         const int lda = k + draw(0, 5), ldc = n + draw(0, 5), turned = draw(0, 1);
         const ptrdiff_t sn = turned ? 1 : k, sp = turned ? n : 1;
         float *a = values((size_t)m * lda), *b = values((size_t)n * k), *bias = values((size_t)n);
         float *want = values((size_t)m * ldc), *got = copy_of(want, (size_t)m * ldc), *other = values((size_t)m * ldc);
         float *packed_c = values(c->gemm_pack_size(n, k)), *packed = values(fast->gemm_pack_size(n, k));
         const int add = draw(0, 2);
-        sk_gemm g = { .m = m, .n = n, .k = k, .a = a, .lda = lda, .packed = packed_c, .bias = draw(0, 1) ? bias : NULL,
-                      .act = (sk_act)draw(0, 3), .c = want, .ldc = ldc };
+        sk_gemm g = {.m = m,
+                     .n = n,
+                     .k = k,
+                     .a = a,
+                     .lda = lda,
+                     .packed = packed_c,
+                     .bias = draw(0, 1) ? bias : NULL,
+                     .act = (sk_act)draw(0, 3),
+                     .c = want,
+                     .ldc = ldc};
 
         c->gemm_pack(packed_c, n, k, b, sn, sp);
         fast->gemm_pack(packed, n, k, b, sn, sp);
@@ -88,12 +87,16 @@ static void test_gemm(void **state)
         g.c = got;
         fast->gemm(&g);
         compare("gemm", want, got, (size_t)m * ldc, 2e-6 * sqrt(k)); /* of sums whose size the activation may hide */
-        sk_free(a); sk_free(b); sk_free(bias); sk_free(other); sk_free(packed); sk_free(packed_c);
+        sk_free(a);
+        sk_free(b);
+        sk_free(bias);
+        sk_free(other);
+        sk_free(packed);
+        sk_free(packed_c);
     }
 }
 
-static void test_gemm_tn(void **state)
-{
+static void test_gemm_tn(void **state) {
     (void)state;
     for (int round = 0; round < ROUNDS; round++) {
         const int m = draw(1, 400), n = draw(1, 60), k = draw(1, 60), ldy = n + draw(0, 3), ldx = k + draw(0, 3);
@@ -103,21 +106,26 @@ static void test_gemm_tn(void **state)
         sk_kernels_c()->gemm_tn(m, n, k, dy, ldy, x, ldx, want);
         sk_kernels_get()->gemm_tn(m, n, k, dy, ldy, x, ldx, got);
         compare("gemm_tn", want, got, (size_t)n * k, 4e-6);
-        sk_free(dy); sk_free(x);
+        sk_free(dy);
+        sk_free(x);
     }
 }
 
-static void test_depthwise(void **state)
-{
+static void test_depthwise(void **state) {
     const sk_kernels *c = sk_kernels_c(), *fast = sk_kernels_get();
     (void)state;
 
     for (int round = 0; round < ROUNDS; round++) {
-        sk_dw d = { .h = draw(1, 20), .w = draw(1, 20), .c = draw_channels(), .kernel = 1 + 2 * draw(0, 3), .stride = draw(1, 2) };
+        sk_dw d = {.h = draw(1, 20),
+                   .w = draw(1, 20),
+                   .c = draw_channels(),
+                   .kernel = 1 + 2 * draw(0, 3),
+                   .stride = draw(1, 2)};
         d.pad = (d.kernel - 1) / 2;
         d.oh = (d.h + 2 * d.pad - d.kernel) / d.stride + 1;
         d.ow = (d.w + 2 * d.pad - d.kernel) / d.stride + 1;
-        const size_t in = (size_t)d.h * d.w * d.c, out = (size_t)d.oh * d.ow * d.c, taps = (size_t)d.kernel * d.kernel * d.c;
+        const size_t in = (size_t)d.h * d.w * d.c, out = (size_t)d.oh * d.ow * d.c,
+                     taps = (size_t)d.kernel * d.kernel * d.c;
         float *x = values(in), *dy = values(out), *w = values(taps), *bias = values((size_t)d.c);
         float *want = values(out), *got = copy_of(want, out);
         const int first = draw(0, d.oh - 1), end = draw(first + 1, d.oh), act = draw(0, 3);
@@ -126,8 +134,10 @@ static void test_depthwise(void **state)
 
         if (row0 < 0) row0 = 0;
         if (row0 > d.h - 1) row0 = d.h - 1;
-        c->dw_forward(&d, x + (ptrdiff_t)row0 * d.w * d.c, row0, w, round % 2 ? bias : NULL, (sk_act)act, first, end, want + at);
-        fast->dw_forward(&d, x + (ptrdiff_t)row0 * d.w * d.c, row0, w, round % 2 ? bias : NULL, (sk_act)act, first, end, got + at);
+        c->dw_forward(&d, x + (ptrdiff_t)row0 * d.w * d.c, row0, w, round % 2 ? bias : NULL, (sk_act)act, first, end,
+                      want + at);
+        fast->dw_forward(&d, x + (ptrdiff_t)row0 * d.w * d.c, row0, w, round % 2 ? bias : NULL, (sk_act)act, first, end,
+                         got + at);
         compare("dw_forward", want, got, out, 2e-6);
         want = values(in), got = copy_of(want, in);
         c->dw_backward_data(&d, dy, w, want);
@@ -137,18 +147,20 @@ static void test_depthwise(void **state)
         c->dw_backward_weight(&d, dy, x, want);
         fast->dw_backward_weight(&d, dy, x, got);
         compare("dw_backward_weight", want, got, taps, 4e-6);
-        sk_free(x); sk_free(dy); sk_free(w); sk_free(bias);
+        sk_free(x);
+        sk_free(dy);
+        sk_free(w);
+        sk_free(bias);
     }
 }
 
-static void compare_sums(const char *what, const double *want, const double *got, int c, double scale)
-{
+static void compare_sums(const char *what, const double *want, const double *got, int c, double scale) {
     for (int j = 0; j < c; j++)
-        if (!(fabs(want[j] - got[j]) <= 4e-6 * scale)) fail_msg("%s: channel %d: %g, kernel %g", what, j, want[j], got[j]);
+        if (!(fabs(want[j] - got[j]) <= 4e-6 * scale))
+            fail_msg("%s: channel %d: %g, kernel %g", what, j, want[j], got[j]);
 }
 
-static void test_batch_norm(void **state)
-{
+static void test_batch_norm(void **state) {
     const sk_kernels *c = sk_kernels_c(), *fast = sk_kernels_get();
     (void)state;
 
@@ -156,10 +168,11 @@ static void test_batch_norm(void **state)
         const int rows = draw(1, 200), n = draw_channels();
         const size_t count = (size_t)rows * n;
         const sk_act act = (sk_act)draw(0, 3);
-        float *y = values(count), *da = values(count), *scale = values((size_t)n), *shift = values((size_t)n), *mean = values((size_t)n);
+        float *y = values(count), *da = values(count), *scale = values((size_t)n), *shift = values((size_t)n),
+              *mean = values((size_t)n);
         float *want = values(count), *got = copy_of(want, count);
-        const sk_bn bn = { scale, shift, mean };
-        double sums[4][160] = { { 0 } };
+        const sk_bn bn = {scale, shift, mean};
+        double sums[4][160] = {{0}};
 
         c->bn_sums(y, rows, n, mean, sums[0], sums[1]);
         fast->bn_sums(y, rows, n, mean, sums[2], sums[3]);
@@ -181,12 +194,15 @@ static void test_batch_norm(void **state)
         c->bn_backward(da, y, rows, n, scale, shift, mean, mean, want);
         fast->bn_backward(da, y, rows, n, scale, shift, mean, mean, got);
         compare("bn_backward", want, got, count, 2e-6);
-        sk_free(y); sk_free(da); sk_free(scale); sk_free(shift); sk_free(mean);
+        sk_free(y);
+        sk_free(da);
+        sk_free(scale);
+        sk_free(shift);
+        sk_free(mean);
     }
 }
 
-static void test_elementwise(void **state)
-{
+static void test_elementwise(void **state) {
     const sk_kernels *c = sk_kernels_c(), *fast = sk_kernels_get();
     (void)state;
 
@@ -194,12 +210,21 @@ static void test_elementwise(void **state)
         const int rows = draw(1, 200), n = draw_channels();
         const size_t count = (size_t)rows * n;
         const sk_act act = (sk_act)draw(0, 3);
-        float *x = values(count), *dy = values(count), *gate = values((size_t)n), *plus = values((size_t)n), *want, *got;
-#define SK_BOTH(size, bound, call)                            \
-        want = values(size), got = copy_of(want, size);       \
-        { const sk_kernels *table = c; float *out = want; call; } \
-        { const sk_kernels *table = fast; float *out = got; call; } \
-        compare(#call, want, got, size, bound)
+        float *x = values(count), *dy = values(count), *gate = values((size_t)n), *plus = values((size_t)n), *want,
+              *got;
+#define SK_BOTH(size, bound, call)                                                                                     \
+    want = values(size), got = copy_of(want, size);                                                                    \
+    {                                                                                                                  \
+        const sk_kernels *table = c;                                                                                   \
+        float *out = want;                                                                                             \
+        call;                                                                                                          \
+    }                                                                                                                  \
+    {                                                                                                                  \
+        const sk_kernels *table = fast;                                                                                \
+        float *out = got;                                                                                              \
+        call;                                                                                                          \
+    }                                                                                                                  \
+    compare(#call, want, got, size, bound)
         SK_BOTH((size_t)n, 2e-6, table->pool(x, rows, n, out));
         SK_BOTH(count, 2e-6, table->scale(x, rows, n, gate, out));
         SK_BOTH((size_t)n, 4e-6, table->scale_sums(dy, x, rows, n, out));
@@ -210,12 +235,14 @@ static void test_elementwise(void **state)
         SK_BOTH(count, 2e-6, table->act(count, x, act, out));
         SK_BOTH(count, 2e-6, table->act_backward(count, dy, x, act, out));
 #undef SK_BOTH
-        sk_free(x); sk_free(dy); sk_free(gate); sk_free(plus);
+        sk_free(x);
+        sk_free(dy);
+        sk_free(gate);
+        sk_free(plus);
     }
 }
 
-static void test_adam(void **state)
-{
+static void test_adam(void **state) {
     (void)state;
     for (int round = 0; round < 50; round++) {
         const size_t count = (size_t)draw(1, 500);
@@ -235,8 +262,7 @@ static void test_adam(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gemm),       cmocka_unit_test(test_gemm_tn),     cmocka_unit_test(test_depthwise),
         cmocka_unit_test(test_batch_norm), cmocka_unit_test(test_elementwise), cmocka_unit_test(test_adam),

@@ -36,26 +36,20 @@ static const sk_kernels reference = {
 static sk_kernels chosen;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static void choose(void)
-{
+static void choose(void) {
     const char *cpu = getenv("SISKIN_CPU");
 
     chosen = reference;
 #if defined(SK_HAVE_AVX2) && !defined(SK_DOUBLE)
-    if (!cpu || strcmp(cpu, "c") != 0)
-        sk_kernels_x86(&chosen);
+    if (!cpu || strcmp(cpu, "c") != 0) sk_kernels_x86(&chosen);
 #else
     (void)cpu;
 #endif
 }
 
-const sk_kernels *sk_kernels_c(void)
-{
-    return &reference;
-}
+const sk_kernels *sk_kernels_c(void) { return &reference; }
 
-const sk_kernels *sk_kernels_get(void)
-{
+const sk_kernels *sk_kernels_get(void) {
     pthread_once(&once, choose);
     return &chosen;
 }

@@ -39,7 +39,8 @@ typedef struct sk_gemm {
     int ldc;
 } sk_gemm;
 
-/* One depthwise convolution: picture [h][w][c] to [oh][ow][c], square kernel, zero padding. weight [kernel][kernel][c]. */
+/* One depthwise convolution: picture [h][w][c] to [oh][ow][c], square kernel, zero padding. weight [kernel][kernel][c].
+ */
 typedef struct sk_dw {
     int h, w, c, oh, ow, kernel, stride, pad;
 } sk_dw;
@@ -70,8 +71,9 @@ typedef struct sk_kernels {
     void (*im2col_u8)(const uint8_t *image, int h, int w, const sk_real *lut, int oy0, int oy1, sk_real *out, int ld);
 
     /* ---- depthwise, one picture ---- */
-    /* Output rows oy0..oy1-1 written at y (which points at row oy0): y = act(conv(x) + bias). bias may be NULL. x points at
-     * input row x_row0 of the picture (0 for a whole picture) and holds every row that is needed and exists. */
+    /* Output rows oy0..oy1-1 written at y (which points at row oy0): y = act(conv(x) + bias). bias may be NULL. x
+     * points at input row x_row0 of the picture (0 for a whole picture) and holds every row that is needed and exists.
+     */
     void (*dw_forward)(const sk_dw *d, const sk_real *x, int x_row0, const sk_real *weight, const sk_real *bias,
                        sk_act act, int oy0, int oy1, sk_real *y);
     /* dx = gradient of the whole input picture [h][w][c] from dy [oh][ow][c]. */
@@ -84,9 +86,10 @@ typedef struct sk_kernels {
      * variance does not drown where the mean is large. Short fp32 partial sums are fine (64 rows), then double. */
     void (*bn_sums)(const sk_real *y, int rows, int c, const sk_real *origin, double *sum, double *sumsq);
     /* out = act(y*scale + shift) + add. add (may be NULL) is [rows][c], added after the activation. In place. */
-    void (*bn_forward)(const sk_real *y, int rows, int c, const sk_bn *bn, sk_act act, const sk_real *add, sk_real *out);
-    /* dz = da * act'(y*scale + shift); sum[c] += dz; sum_y[c] += dz*(y - mean). In place (dz = da). dz may be NULL when act is
-     * SK_ACT_NONE: then only the sums are wanted. */
+    void (*bn_forward)(const sk_real *y, int rows, int c, const sk_bn *bn, sk_act act, const sk_real *add,
+                       sk_real *out);
+    /* dz = da * act'(y*scale + shift); sum[c] += dz; sum_y[c] += dz*(y - mean). In place (dz = da). dz may be NULL when
+     * act is SK_ACT_NONE: then only the sums are wanted. */
     void (*bn_backward_sums)(const sk_real *da, const sk_real *y, int rows, int c, const sk_bn *bn, sk_act act,
                              sk_real *dz, double *sum, double *sum_y);
     /* dy = ka[c]*dz + kb[c]*(y - mean[c]) + kc[c]: gradient before the batch norm. In place (dy = dz). */
@@ -94,22 +97,22 @@ typedef struct sk_kernels {
                         const sk_real *kc, const sk_real *mean, sk_real *dy);
 
     /* ---- squeeze-excitation and pooling, one picture ---- */
-    void (*pool)(const sk_real *x, int rows, int c, sk_real *out);                             /* out[c] = mean of rows */
-    void (*scale)(const sk_real *x, int rows, int c, const sk_real *gate, sk_real *y);         /* y = x*gate[c]; in place */
-    void (*scale_sums)(const sk_real *dy, const sk_real *x, int rows, int c, sk_real *dgate);  /* dgate[c] = sum dy*x */
+    void (*pool)(const sk_real *x, int rows, int c, sk_real *out);                     /* out[c] = mean of rows */
+    void (*scale)(const sk_real *x, int rows, int c, const sk_real *gate, sk_real *y); /* y = x*gate[c]; in place */
+    void (*scale_sums)(const sk_real *dy, const sk_real *x, int rows, int c, sk_real *dgate); /* dgate[c] = sum dy*x */
     /* dx = dy*gate[c] + plus[c]; gate NULL: 1; dy NULL: 0 (then dx = plus[c]). In place. */
     void (*scale_backward)(const sk_real *dy, int rows, int c, const sk_real *gate, const sk_real *plus, sk_real *dx);
 
     /* ---- elementwise over count values ---- */
-    void (*add)(size_t count, const sk_real *a, const sk_real *b, sk_real *out);               /* in place */
-    void (*act)(size_t count, const sk_real *x, sk_act act, sk_real *y);                       /* in place */
+    void (*add)(size_t count, const sk_real *a, const sk_real *b, sk_real *out);                      /* in place */
+    void (*act)(size_t count, const sk_real *x, sk_act act, sk_real *y);                              /* in place */
     void (*act_backward)(size_t count, const sk_real *dy, const sk_real *x, sk_act act, sk_real *dx); /* x: before the
                                                                                                 act; in place dx = dy */
-    void (*column_sums)(const sk_real *y, int rows, int c, sk_real *out);                      /* out[c] += (bias gradients) */
+    void (*column_sums)(const sk_real *y, int rows, int c, sk_real *out); /* out[c] += (bias gradients) */
 
     /* ---- loss and optimiser ---- */
-    /* Softmax cross-entropy of each row: loss[i] (double), dlogits = (softmax - onehot) * weight (NULL: skip). Returns the number
-     * of rows whose largest logit (first of equals) is the label. */
+    /* Softmax cross-entropy of each row: loss[i] (double), dlogits = (softmax - onehot) * weight (NULL: skip). Returns
+     * the number of rows whose largest logit (first of equals) is the label. */
     int (*cross_entropy)(const sk_real *logits, const int *labels, int rows, int classes, sk_real weight, double *loss,
                          sk_real *dlogits);
     /* torch.optim.Adam without weight decay: m = b1*m + (1-b1)*g; v = b2*v + (1-b2)*g*g;

@@ -17,22 +17,20 @@ static const block_row small_rows[] = {
     {5, 288, 96, 1, 1, 2}, {5, 576, 96, 1, 1, 1}, {5, 576, 96, 1, 1, 1},
 };
 static const block_row large_rows[] = {
-    {3, 16, 16, 0, 0, 1},   {3, 64, 24, 0, 0, 2},   {3, 72, 24, 0, 0, 1},   {5, 72, 40, 1, 0, 2},  {5, 120, 40, 1, 0, 1},
-    {5, 120, 40, 1, 0, 1},  {3, 240, 80, 0, 1, 2},  {3, 200, 80, 0, 1, 1},  {3, 184, 80, 0, 1, 1}, {3, 184, 80, 0, 1, 1},
-    {3, 480, 112, 1, 1, 1}, {3, 672, 112, 1, 1, 1}, {5, 672, 160, 1, 1, 2}, {5, 960, 160, 1, 1, 1}, {5, 960, 160, 1, 1, 1},
+    {3, 16, 16, 0, 0, 1},   {3, 64, 24, 0, 0, 2},   {3, 72, 24, 0, 0, 1},   {5, 72, 40, 1, 0, 2},
+    {5, 120, 40, 1, 0, 1},  {5, 120, 40, 1, 0, 1},  {3, 240, 80, 0, 1, 2},  {3, 200, 80, 0, 1, 1},
+    {3, 184, 80, 0, 1, 1},  {3, 184, 80, 0, 1, 1},  {3, 480, 112, 1, 1, 1}, {3, 672, 112, 1, 1, 1},
+    {5, 672, 160, 1, 1, 2}, {5, 960, 160, 1, 1, 1}, {5, 960, 160, 1, 1, 1},
 };
 
-static int make_divisible(int value)
-{
+static int make_divisible(int value) {
     int rounded = (value + 4) / 8 * 8;
 
-    if (rounded < 8)
-        rounded = 8;
+    if (rounded < 8) rounded = 8;
     return rounded * 10 < value * 9 ? rounded + 8 : rounded;
 }
 
-static void add_param(sk_net *net, const char *module, const char *suffix, const int *shape, int rank, int trainable)
-{
+static void add_param(sk_net *net, const char *module, const char *suffix, const int *shape, int rank, int trainable) {
     sk_param *p = &net->params[net->param_count++];
 
     snprintf(p->name, sizeof p->name, "%.48s.%s", module, suffix);
@@ -46,8 +44,7 @@ static void add_param(sk_net *net, const char *module, const char *suffix, const
     net->value_count += p->count;
 }
 
-static sk_layer *add_layer(sk_net *net, const char *name, sk_op op, sk_act act, int input)
-{
+static sk_layer *add_layer(sk_net *net, const char *name, sk_op op, sk_act act, int input) {
     sk_layer *layer = &net->layers[net->layer_count++];
 
     snprintf(layer->name, sizeof layer->name, "%s", name);
@@ -67,8 +64,8 @@ static sk_layer *add_layer(sk_net *net, const char *name, sk_op op, sk_act act, 
 }
 
 /* `module` holds .0 (convolution) and .1 (batch norm). */
-static int add_unit(sk_net *net, const char *module, sk_op op, sk_act act, int in_c, int out_c, int kernel, int stride)
-{
+static int add_unit(sk_net *net, const char *module, sk_op op, sk_act act, int in_c, int out_c, int kernel,
+                    int stride) {
     const int input = net->layer_count - 1;
     sk_unit *u = &net->units[net->unit_count];
     sk_layer *layer;
@@ -107,8 +104,7 @@ static int add_unit(sk_net *net, const char *module, sk_op op, sk_act act, int i
     return net->unit_count++;
 }
 
-static void add_linear(sk_net *net, const char *module, sk_act act, int in, int out, int rank)
-{
+static void add_linear(sk_net *net, const char *module, sk_act act, int in, int out, int rank) {
     const int shape[4] = {out, in, 1, 1};
     sk_layer *layer = add_layer(net, module, SK_OP_LINEAR, act, net->layer_count - 1);
 
@@ -119,15 +115,13 @@ static void add_linear(sk_net *net, const char *module, sk_act act, int in, int 
     add_param(net, module, "bias", shape, 1, 1);
 }
 
-static void add_pool(sk_net *net, const char *name)
-{
+static void add_pool(sk_net *net, const char *name) {
     sk_layer *layer = add_layer(net, name, SK_OP_POOL, SK_ACT_NONE, net->layer_count - 1);
 
     layer->out_h = layer->out_w = 1;
 }
 
-static void add_squeeze(sk_net *net, sk_block *b, const char *module, int channels)
-{
+static void add_squeeze(sk_net *net, sk_block *b, const char *module, int channels) {
     const int source = net->layer_count - 1;
     char name[64];
 
@@ -143,8 +137,7 @@ static void add_squeeze(sk_net *net, sk_block *b, const char *module, int channe
     add_layer(net, module, SK_OP_SCALE, SK_ACT_NONE, source)->input2 = b->se_layer + 2;
 }
 
-static void add_block(sk_net *net, int index, const block_row *row)
-{
+static void add_block(sk_net *net, int index, const block_row *row) {
     sk_block *b = &net->blocks[net->block_count++];
     const int block_input = net->layer_count - 1, in_c = net->layers[block_input].out_c;
     const sk_act act = row->hswish ? SK_ACT_HSWISH : SK_ACT_RELU;
@@ -173,16 +166,14 @@ static void add_block(sk_net *net, int index, const block_row *row)
     }
 }
 
-static void build(sk_net *net)
-{
+static void build(sk_net *net) {
     const int large = net->card.arch == SK_ARCH_V3_LARGE;
     const block_row *rows = large ? large_rows : small_rows;
     const int count = large ? (int)(sizeof large_rows / sizeof *rows) : (int)(sizeof small_rows / sizeof *rows);
     char name[64];
 
     add_unit(net, "features.0", SK_OP_CONV, SK_ACT_HSWISH, 3, 16, 3, 2);
-    for (int i = 0; i < count; i++)
-        add_block(net, i + 1, &rows[i]);
+    for (int i = 0; i < count; i++) add_block(net, i + 1, &rows[i]);
     net->features = 6 * rows[count - 1].out;
     net->hidden = large ? 1280 : 1024;
     net->classes = net->card.classes;
@@ -195,18 +186,15 @@ static void build(sk_net *net)
     add_linear(net, "classifier.3", SK_ACT_NONE, net->hidden, net->classes, 2);
 }
 
-sk_status sk_net_create(const sk_card *card, sk_net **out, sk_error *err)
-{
+sk_status sk_net_create(const sk_card *card, sk_net **out, sk_error *err) {
     const sk_status status = sk_card_check(card, err);
     sk_net *net;
     sk_real *at;
 
     *out = NULL;
-    if (status != SK_OK)
-        return status;
+    if (status != SK_OK) return status;
     net = sk_calloc(1, sizeof *net);
-    if (!net)
-        return sk_fail_memory(err, "the network");
+    if (!net) return sk_fail_memory(err, "the network");
     net->card = *card;
     build(net);
     net->values = sk_calloc(net->value_count, sizeof *net->values);
@@ -223,17 +211,14 @@ sk_status sk_net_create(const sk_card *card, sk_net **out, sk_error *err)
     return SK_OK;
 }
 
-void sk_net_free(sk_net *net)
-{
-    if (net)
-        sk_free(net->values);
+void sk_net_free(sk_net *net) {
+    if (net) sk_free(net->values);
     sk_free(net);
 }
 
-/* Convolutions (squeeze-excitation too): normal, Kaiming fan-out; linear: normal, 0.01; batch norms 1 and 0. Each tensor draws from
- * its own stream, so that a change of one layer leaves the others' numbers alone. */
-void sk_net_init(sk_net *net, uint64_t seed)
-{
+/* Convolutions (squeeze-excitation too): normal, Kaiming fan-out; linear: normal, 0.01; batch norms 1 and 0. Each
+ * tensor draws from its own stream, so that a change of one layer leaves the others' numbers alone. */
+void sk_net_init(sk_net *net, uint64_t seed) {
     for (int i = 0; i < net->param_count; i++) {
         sk_param *p = &net->params[i];
         sk_rng rng = sk_rng_make(seed, sk_hash_bytes(p->name, strlen(p->name)), 0);

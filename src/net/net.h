@@ -69,16 +69,12 @@ void sk_net_free(sk_net *net);
 void sk_net_init(sk_net *net, uint64_t seed);
 sk_status sk_card_check(const sk_card *card, sk_error *err);
 
-static inline size_t sk_unit_rows(const sk_unit *u)
-{
-    return (size_t)u->out_side * (size_t)u->out_side;
-}
+static inline size_t sk_unit_rows(const sk_unit *u) { return (size_t)u->out_side * (size_t)u->out_side; }
 static inline size_t sk_unit_size(const sk_unit *u) /* values of one picture's output */
 {
     return sk_unit_rows(u) * (size_t)u->out_c;
 }
-static inline sk_dw sk_unit_dw(const sk_unit *u)
-{
+static inline sk_dw sk_unit_dw(const sk_unit *u) {
     return (sk_dw){u->in_side, u->in_side, u->out_c, u->out_side, u->out_side, u->kernel, u->stride, u->pad};
 }
 

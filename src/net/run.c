@@ -19,31 +19,24 @@ struct sk_runner {
     sk_real lut[3 * 256];
     packed_layer layers[SK_MAX_LAYERS];
     sk_real *packs;
-    double *fold;                       /* one layer's folded weights */
+    double *fold; /* one layer's folded weights */
     sk_real *fold_real;
-    size_t buffer_size;                 /* values of one buffer */
-    sk_real *buffers;                   /* [threads][BUFFERS][buffer_size] */
+    size_t buffer_size; /* values of one buffer */
+    sk_real *buffers;   /* [threads][BUFFERS][buffer_size] */
 };
 
-static size_t round_up(size_t count)
-{
-    return (count + 15) / 16 * 16;
-}
+static size_t round_up(size_t count) { return (count + 15) / 16 * 16; }
 
-static size_t pack_size(const sk_runner *r, int index)
-{
+static size_t pack_size(const sk_runner *r, int index) {
     const sk_layer *layer = &r->net->layers[index];
     const size_t count = sk_net_weight_count(r->net, index);
 
-    if (!count)
-        return 0;
-    if (layer->op == SK_OP_DEPTHWISE)
-        return round_up(count);
+    if (!count) return 0;
+    if (layer->op == SK_OP_DEPTHWISE) return round_up(count);
     return round_up(r->k->gemm_pack_size(layer->out_c, (int)(count / (size_t)layer->out_c)));
 }
 
-static size_t largest_buffer(const sk_net *net)
-{
+static size_t largest_buffer(const sk_net *net) {
     size_t most = (size_t)net->units[0].out_side * STEM_ROWS * STEM_LD;
 
     for (int i = 0; i < net->layer_count; i++) {
@@ -54,14 +47,12 @@ static size_t largest_buffer(const sk_net *net)
     return round_up(most);
 }
 
-sk_status sk_runner_create(const sk_net *net, int threads, sk_runner **out, sk_error *err)
-{
+sk_status sk_runner_create(const sk_net *net, int threads, sk_runner **out, sk_error *err) {
     sk_runner *r = sk_calloc(1, sizeof *r);
     size_t total = 0, most = 0;
 
     *out = NULL;
-    if (!r)
-        return sk_fail_memory(err, "inference");
+    if (!r) return sk_fail_memory(err, "inference");
     r->net = net;
     r->k = sk_kernels_get();
     r->threads = sk_thread_count(threads);
@@ -90,10 +81,8 @@ sk_status sk_runner_create(const sk_net *net, int threads, sk_runner **out, sk_e
     return sk_runner_update(r, err);
 }
 
-void sk_runner_free(sk_runner *r)
-{
-    if (!r)
-        return;
+void sk_runner_free(sk_runner *r) {
+    if (!r) return;
     sk_free(r->packs);
     sk_free(r->fold);
     sk_free(r->fold_real);
@@ -101,13 +90,9 @@ void sk_runner_free(sk_runner *r)
     sk_free(r);
 }
 
-int sk_runner_threads(const sk_runner *r)
-{
-    return r->threads;
-}
+int sk_runner_threads(const sk_runner *r) { return r->threads; }
 
-sk_status sk_runner_update(sk_runner *r, sk_error *err)
-{
+sk_status sk_runner_update(sk_runner *r, sk_error *err) {
     (void)err;
     sk_net_lut(&r->net->card, r->lut);
     for (int i = 0; i < r->net->layer_count; i++) {
@@ -115,18 +100,13 @@ sk_status sk_runner_update(sk_runner *r, sk_error *err)
         const size_t count = sk_net_weight_count(r->net, i);
         const int k = (int)(count / (size_t)layer->out_c);
 
-        if (!count)
-            continue;
+        if (!count) continue;
         sk_net_folded(r->net, i, r->fold, NULL);
-        for (size_t j = 0; j < count; j++)
-            r->fold_real[j] = (sk_real)r->fold[j];
-        if (layer->op == SK_OP_DEPTHWISE)
-            sk_net_pack_dw(r->fold_real, layer->out_c, k, r->layers[i].weight);
-        else
-            r->k->gemm_pack(r->layers[i].weight, layer->out_c, k, r->fold_real, k, 1);
+        for (size_t j = 0; j < count; j++) r->fold_real[j] = (sk_real)r->fold[j];
+        if (layer->op == SK_OP_DEPTHWISE) sk_net_pack_dw(r->fold_real, layer->out_c, k, r->layers[i].weight);
+        else r->k->gemm_pack(r->layers[i].weight, layer->out_c, k, r->fold_real, k, 1);
         sk_net_folded(r->net, i, NULL, r->fold); /* a weight has at least as many values as its bias */
-        for (int j = 0; j < layer->out_c; j++)
-            r->layers[i].bias[j] = (sk_real)r->fold[j];
+        for (int j = 0; j < layer->out_c; j++) r->layers[i].bias[j] = (sk_real)r->fold[j];
     }
     return SK_OK;
 }
@@ -139,36 +119,46 @@ typedef struct picture {
     void *user;
 } picture;
 
-static void tell(const picture *p, int layer, const sk_real *data)
-{
+static void tell(const picture *p, int layer, const sk_real *data) {
     const sk_layer *l = &p->r->net->layers[layer];
 
-    if (p->tap)
-        p->tap(p->user, (size_t)layer, data, 1, l->out_h, l->out_w, l->out_c);
+    if (p->tap) p->tap(p->user, (size_t)layer, data, 1, l->out_h, l->out_w, l->out_c);
 }
 
-static void matrix(const picture *p, int layer, const sk_real *x, const sk_real *add, sk_real *y)
-{
+static void matrix(const picture *p, int layer, const sk_real *x, const sk_real *add, sk_real *y) {
     const sk_layer *l = &p->r->net->layers[layer];
-    const sk_gemm g = {.m = l->out_h * l->out_w, .n = l->out_c, .k = l->in_c, .a = x, .lda = l->in_c,
-                       .packed = p->r->layers[layer].weight, .bias = p->r->layers[layer].bias, .add = add, .act = l->act,
-                       .c = y, .ldc = l->out_c};
+    const sk_gemm g = {.m = l->out_h * l->out_w,
+                       .n = l->out_c,
+                       .k = l->in_c,
+                       .a = x,
+                       .lda = l->in_c,
+                       .packed = p->r->layers[layer].weight,
+                       .bias = p->r->layers[layer].bias,
+                       .add = add,
+                       .act = l->act,
+                       .c = y,
+                       .ldc = l->out_c};
 
     p->r->k->gemm(&g);
-    if (!add)
-        tell(p, layer, y);
+    if (!add) tell(p, layer, y);
 }
 
-static void stem(const picture *p, const uint8_t *image, sk_real *scratch, sk_real *y)
-{
+static void stem(const picture *p, const uint8_t *image, sk_real *scratch, sk_real *y) {
     const sk_runner *r = p->r;
     const sk_layer *l = &r->net->layers[0];
 
     for (int row = 0; row < l->out_h; row += STEM_ROWS) {
         const int end = row + STEM_ROWS < l->out_h ? row + STEM_ROWS : l->out_h;
-        const sk_gemm g = {.m = (end - row) * l->out_w, .n = l->out_c, .k = 27, .a = scratch, .lda = STEM_LD,
-                           .packed = r->layers[0].weight, .bias = r->layers[0].bias, .act = l->act,
-                           .c = y + (size_t)row * (size_t)(l->out_w * l->out_c), .ldc = l->out_c};
+        const sk_gemm g = {.m = (end - row) * l->out_w,
+                           .n = l->out_c,
+                           .k = 27,
+                           .a = scratch,
+                           .lda = STEM_LD,
+                           .packed = r->layers[0].weight,
+                           .bias = r->layers[0].bias,
+                           .act = l->act,
+                           .c = y + (size_t)row * (size_t)(l->out_w * l->out_c),
+                           .ldc = l->out_c};
 
         r->k->im2col_u8(image, l->in_h, l->in_w, r->lut, row, end, scratch, STEM_LD);
         r->k->gemm(&g);
@@ -177,8 +167,7 @@ static void stem(const picture *p, const uint8_t *image, sk_real *scratch, sk_re
 }
 
 /* Reads buffer 0, leaves the block's output there. */
-static void block(picture *p, const sk_block *b)
-{
+static void block(picture *p, const sk_block *b) {
     const sk_kernels *k = p->r->k;
     const sk_net *net = p->r->net;
     const sk_unit *dw = &net->units[b->dw], *project = &net->units[b->project];
@@ -212,31 +201,25 @@ static void block(picture *p, const sk_block *b)
 }
 
 static void run_picture(sk_runner *r, const uint8_t *image, sk_real *buffers, sk_real *logits, sk_real *features,
-                        sk_net_tap tap, void *user)
-{
+                        sk_net_tap tap, void *user) {
     const sk_net *net = r->net;
     const sk_unit *head = &net->units[net->head];
     picture p = {.r = r, .tap = tap, .user = user};
 
-    for (int i = 0; i < BUFFERS; i++)
-        p.buffer[i] = buffers + (size_t)i * r->buffer_size;
+    for (int i = 0; i < BUFFERS; i++) p.buffer[i] = buffers + (size_t)i * r->buffer_size;
     stem(&p, image, p.buffer[1], p.buffer[0]);
-    for (int i = 0; i < net->block_count; i++)
-        block(&p, &net->blocks[i]);
+    for (int i = 0; i < net->block_count; i++) block(&p, &net->blocks[i]);
     matrix(&p, head->layer, p.buffer[0], NULL, p.buffer[1]);
     r->k->pool(p.buffer[1], (int)sk_unit_rows(head), net->features, p.buffer[4]);
     tell(&p, net->pool_layer, p.buffer[4]);
-    if (features)
-        memcpy(features, p.buffer[4], (size_t)net->features * sizeof *features);
-    if (!logits)
-        return;
+    if (features) memcpy(features, p.buffer[4], (size_t)net->features * sizeof *features);
+    if (!logits) return;
     matrix(&p, net->pool_layer + 1, p.buffer[4], NULL, p.buffer[2]);
     matrix(&p, net->pool_layer + 2, p.buffer[2], NULL, logits);
 }
 
 void sk_runner_run(sk_runner *r, const uint8_t *images, int n, int threads, sk_real *logits, sk_real *features,
-                   sk_net_tap tap, void *tap_user)
-{
+                   sk_net_tap tap, void *tap_user) {
     const sk_net *net = r->net;
     const size_t image_size = (size_t)net->card.size * (size_t)net->card.size * 3;
     const int limit = tap ? 1 : threads < r->threads ? threads : r->threads, used = limit < n ? limit : n > 0 ? n : 1;

@@ -11,29 +11,23 @@ typedef struct arena {
     size_t used;
 } arena;
 
-static void *take(arena *a, size_t count, size_t size)
-{
+static void *take(arena *a, size_t count, size_t size) {
     void *at = a->base ? a->base + a->used : NULL;
 
     a->used += (count * size + 63) / 64 * 64;
     return at;
 }
 
-static sk_real *reals(arena *a, size_t count)
-{
-    return take(a, count, sizeof(sk_real));
-}
+static sk_real *reals(arena *a, size_t count) { return take(a, count, sizeof(sk_real)); }
 
-static void lay_unit(sk_step *s, arena *a, int index, size_t batch)
-{
+static void lay_unit(sk_step *s, arena *a, int index, size_t batch) {
     const sk_unit *u = &s->net->units[index];
     sk_unit_state *us = &s->units[index];
     const size_t c = (size_t)u->out_c, weights = s->net->params[u->param].count;
     sk_real **const vectors[] = {&us->scale, &us->shift, &us->mean, &us->invstd, &us->ka, &us->kb, &us->kc};
 
     us->y = reals(a, batch * sk_unit_size(u));
-    for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++)
-        *vectors[i] = reals(a, c);
+    for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) *vectors[i] = reals(a, c);
     if (u->op == SK_OP_DEPTHWISE) {
         us->forward = us->backward = reals(a, weights);
     } else {
@@ -42,16 +36,14 @@ static void lay_unit(sk_step *s, arena *a, int index, size_t batch)
     }
 }
 
-static void lay_block(sk_step *s, arena *a, int index, size_t batch)
-{
+static void lay_block(sk_step *s, arena *a, int index, size_t batch) {
     const sk_block *b = &s->net->blocks[index];
     sk_block_state *bs = &s->blocks[index];
     const int c = s->net->units[b->dw].out_c, q = b->squeeze;
     const size_t nc = batch * (size_t)c, nq = batch * (size_t)q;
 
     bs->out = reals(a, batch * sk_unit_size(&s->net->units[b->project]));
-    if (!q)
-        return;
+    if (!q) return;
     bs->pooled = reals(a, nc);
     bs->gate_in = reals(a, nc);
     bs->gate = reals(a, nc);
@@ -65,12 +57,9 @@ static void lay_block(sk_step *s, arena *a, int index, size_t batch)
     bs->fc2_back = reals(a, s->k->gemm_pack_size(q, c));
 }
 
-static void lay_features(sk_step *s, arena *a, size_t batch)
-{
-    for (int i = 0; i < s->net->unit_count; i++)
-        lay_unit(s, a, i, batch);
-    for (int i = 0; i < s->net->block_count; i++)
-        lay_block(s, a, i, batch);
+static void lay_features(sk_step *s, arena *a, size_t batch) {
+    for (int i = 0; i < s->net->unit_count; i++) lay_unit(s, a, i, batch);
+    for (int i = 0; i < s->net->block_count; i++) lay_block(s, a, i, batch);
     s->grad_narrow = reals(a, batch * s->narrow_size);
     s->grad_wide = reals(a, batch * s->wide_size);
     s->grad_deep = reals(a, batch * s->deep_size);
@@ -79,13 +68,11 @@ static void lay_features(sk_step *s, arena *a, size_t batch)
     s->partial = reals(a, SK_CHUNKS * s->partial_size);
 }
 
-static void lay_all(sk_step *s, arena *a)
-{
+static void lay_all(sk_step *s, arena *a) {
     const sk_net *net = s->net;
     const size_t batch = (size_t)s->options.batch, classes = (size_t)net->classes, hidden = (size_t)net->hidden;
 
-    if (!s->options.freeze_features)
-        lay_features(s, a, batch);
+    if (!s->options.freeze_features) lay_features(s, a, batch);
     s->features = reals(a, batch * (size_t)net->features);
     s->d_features = reals(a, batch * (size_t)net->features);
     s->hidden = reals(a, batch * hidden);
@@ -102,13 +89,9 @@ static void lay_all(sk_step *s, arena *a)
     s->gradients = reals(a, net->value_count);
 }
 
-static size_t larger(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
-static void measure(sk_step *s)
-{
+static void measure(sk_step *s) {
     const sk_net *net = s->net;
 
     s->scratch_size = (size_t)net->units[0].out_side * SK_STEM_ROWS * SK_STEM_LD;
@@ -126,13 +109,11 @@ static void measure(sk_step *s)
         const sk_block *b = &net->blocks[i];
 
         s->narrow_size = larger(s->narrow_size, sk_unit_size(&net->units[b->project]));
-        if (b->expand >= 0)
-            s->wide_size = larger(s->wide_size, sk_unit_size(&net->units[b->expand]));
+        if (b->expand >= 0) s->wide_size = larger(s->wide_size, sk_unit_size(&net->units[b->expand]));
     }
 }
 
-sk_status sk_step_create(sk_net *net, const sk_step_options *options, sk_step **out, sk_error *err)
-{
+sk_status sk_step_create(sk_net *net, const sk_step_options *options, sk_step **out, sk_error *err) {
     sk_step *s;
     arena a = {0};
     sk_status status = SK_OK;
@@ -143,8 +124,7 @@ sk_status sk_step_create(sk_net *net, const sk_step_options *options, sk_step **
     if (!(options->dropout >= 0 && options->dropout < 1))
         return sk_fail(err, SK_ERR_ARGUMENT, "dropout %g is out of range: use 0 to less than 1", options->dropout);
     s = sk_calloc(1, sizeof *s);
-    if (!s)
-        return sk_fail_memory(err, "the training step");
+    if (!s) return sk_fail_memory(err, "the training step");
     s->net = net;
     s->k = sk_kernels_get();
     s->options = *options;
@@ -154,14 +134,14 @@ sk_status sk_step_create(sk_net *net, const sk_step_options *options, sk_step **
     s->pool = sk_alloc(a.used, 1);
     if (!s->pool) {
         sk_step_free(s);
-        return sk_fail(err, SK_ERR_MEMORY, "out of memory: a training step of %d pictures needs %zu MB: use a smaller batch",
+        return sk_fail(err, SK_ERR_MEMORY,
+                       "out of memory: a training step of %d pictures needs %zu MB: use a smaller batch",
                        options->batch, a.used >> 20);
     }
     a = (arena){s->pool, 0};
     lay_all(s, &a);
     memset(s->gradients, 0, net->value_count * sizeof *s->gradients);
-    if (options->freeze_features)
-        status = sk_runner_create(net, s->threads, &s->frozen, err);
+    if (options->freeze_features) status = sk_runner_create(net, s->threads, &s->frozen, err);
     if (status != SK_OK) {
         sk_step_free(s);
         return status;
@@ -170,26 +150,20 @@ sk_status sk_step_create(sk_net *net, const sk_step_options *options, sk_step **
     return SK_OK;
 }
 
-void sk_step_free(sk_step *s)
-{
-    if (!s)
-        return;
+void sk_step_free(sk_step *s) {
+    if (!s) return;
     sk_runner_free(s->frozen);
     sk_free(s->pool);
     sk_free(s);
 }
 
-const sk_real *sk_step_gradient(const sk_step *s, int param)
-{
-    if (param < 0 || param >= s->net->param_count || !s->net->params[param].trainable)
-        return NULL;
-    if (s->options.freeze_features && param < s->net->classifier)
-        return NULL;
+const sk_real *sk_step_gradient(const sk_step *s, int param) {
+    if (param < 0 || param >= s->net->param_count || !s->net->params[param].trainable) return NULL;
+    if (s->options.freeze_features && param < s->net->classifier) return NULL;
     return sk_step_grad(s, param);
 }
 
-void sk_step_parallel(sk_step *s, int index, sk_step_work work)
-{
+void sk_step_parallel(sk_step *s, int index, sk_step_work work) {
     const int threads = s->threads < s->chunks ? s->threads : s->chunks;
 
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
@@ -204,14 +178,12 @@ void sk_step_parallel(sk_step *s, int index, sk_step_work work)
 
 /* ---- weights of this step ---------------------------------------------------------------------------------- */
 /* W [out][in] for y = x W' and for dx = dy W. */
-static void pack_both(const sk_step *s, const sk_real *weight, int out, int in, sk_real *forward, sk_real *backward)
-{
+static void pack_both(const sk_step *s, const sk_real *weight, int out, int in, sk_real *forward, sk_real *backward) {
     s->k->gemm_pack(forward, out, in, weight, in, 1);
     s->k->gemm_pack(backward, in, out, weight, 1, in);
 }
 
-static void pack_features(sk_step *s)
-{
+static void pack_features(sk_step *s) {
     const sk_net *net = s->net;
 
     sk_net_lut(&net->card, s->lut);
@@ -234,8 +206,7 @@ static void pack_features(sk_step *s)
         const sk_block_state *bs = &s->blocks[i];
         const int c = net->units[b->dw].out_c;
 
-        if (!b->squeeze)
-            continue;
+        if (!b->squeeze) continue;
         pack_both(s, net->params[b->se_param].data, b->squeeze, c, bs->fc1, bs->fc1_back);
         pack_both(s, net->params[b->se_param + 2].data, c, b->squeeze, bs->fc2, bs->fc2_back);
     }
@@ -244,13 +215,19 @@ static void pack_features(sk_step *s)
 /* ---- classifier -------------------------------------------------------------------------------------------- */
 /* y[n][out] = x[n][in] packed' + bias, cut into rows for the threads: a row does not depend on the cut. */
 static void linear(const sk_step *s, const sk_real *x, int in, const sk_real *packed, const sk_real *bias, int out,
-                   sk_real *y)
-{
+                   sk_real *y) {
 #pragma omp parallel for num_threads(s->threads) schedule(static)
     for (int chunk = 0; chunk < s->chunks; chunk++) {
         const int first = sk_step_first(s, chunk), last = sk_step_first(s, chunk + 1);
-        const sk_gemm g = {.m = last - first, .n = out, .k = in, .a = x + (size_t)first * (size_t)in, .lda = in,
-                           .packed = packed, .bias = bias, .c = y + (size_t)first * (size_t)out, .ldc = out};
+        const sk_gemm g = {.m = last - first,
+                           .n = out,
+                           .k = in,
+                           .a = x + (size_t)first * (size_t)in,
+                           .lda = in,
+                           .packed = packed,
+                           .bias = bias,
+                           .c = y + (size_t)first * (size_t)out,
+                           .ldc = out};
 
         s->k->gemm(&g);
     }
@@ -258,8 +235,7 @@ static void linear(const sk_step *s, const sk_real *x, int in, const sk_real *pa
 
 /* dw[out][in] and dbias[out], cut into output rows for the threads. */
 static void linear_weights(const sk_step *s, const sk_real *dy, int out, const sk_real *x, int in, sk_real *dw,
-                           sk_real *dbias)
-{
+                           sk_real *dbias) {
     memset(dbias, 0, (size_t)out * sizeof *dbias);
     s->k->column_sums(dy, s->n, out, dbias);
 #pragma omp parallel for num_threads(s->threads) schedule(static)
@@ -268,33 +244,27 @@ static void linear_weights(const sk_step *s, const sk_real *dy, int out, const s
         sk_real *to = dw + (size_t)first * (size_t)in;
 
         memset(to, 0, (size_t)(last - first) * (size_t)in * sizeof *to);
-        if (last > first)
-            s->k->gemm_tn(s->n, last - first, in, dy + first, out, x, in, to);
+        if (last > first) s->k->gemm_tn(s->n, last - first, in, dy + first, out, x, in, to);
     }
 }
 
 /* Each picture draws its own mask, so that it does not depend on the threads. */
-static void draw_dropout(sk_step *s, uint64_t seed)
-{
+static void draw_dropout(sk_step *s, uint64_t seed) {
     const double keep = 1 - s->options.dropout;
 
     for (int i = 0; i < s->n; i++) {
         sk_rng rng = sk_rng_make(seed, 0x64726f70, (uint64_t)i);
         sk_real *mask = s->dropout + (size_t)i * (size_t)s->net->hidden;
 
-        for (int j = 0; j < s->net->hidden; j++)
-            mask[j] = sk_rng_uniform(&rng) < keep ? (sk_real)(1 / keep) : 0;
+        for (int j = 0; j < s->net->hidden; j++) mask[j] = sk_rng_uniform(&rng) < keep ? (sk_real)(1 / keep) : 0;
     }
 }
 
-static void multiply(size_t count, sk_real *x, const sk_real *by)
-{
-    for (size_t i = 0; i < count; i++)
-        x[i] *= by[i];
+static void multiply(size_t count, sk_real *x, const sk_real *by) {
+    for (size_t i = 0; i < count; i++) x[i] *= by[i];
 }
 
-static int classify(sk_step *s, const int *labels, uint64_t seed, double *loss)
-{
+static int classify(sk_step *s, const int *labels, uint64_t seed, double *loss) {
     const sk_net *net = s->net;
     const sk_param *p = &net->params[net->classifier];
     const size_t hidden_count = (size_t)s->n * (size_t)net->hidden;
@@ -311,16 +281,14 @@ static int classify(sk_step *s, const int *labels, uint64_t seed, double *loss)
         multiply(hidden_count, s->hidden_act, s->dropout);
     }
     linear(s, s->hidden_act, net->hidden, s->linear2, p[3].data, net->classes, s->logits);
-    correct = s->k->cross_entropy(s->logits, labels, s->n, net->classes, (sk_real)1 / (sk_real)s->n, s->losses,
-                                  s->d_logits);
-    for (int i = 0; i < s->n; i++)
-        sum += s->losses[i];
+    correct =
+        s->k->cross_entropy(s->logits, labels, s->n, net->classes, (sk_real)1 / (sk_real)s->n, s->losses, s->d_logits);
+    for (int i = 0; i < s->n; i++) sum += s->losses[i];
     *loss = sum / s->n;
     linear_weights(s, s->d_logits, net->classes, s->hidden_act, net->hidden, sk_step_grad(s, net->classifier + 2),
                    sk_step_grad(s, net->classifier + 3));
     linear(s, s->d_logits, net->classes, s->linear2_back, NULL, net->hidden, s->d_hidden);
-    if (drop)
-        multiply(hidden_count, s->d_hidden, s->dropout);
+    if (drop) multiply(hidden_count, s->d_hidden, s->dropout);
     s->k->act_backward(hidden_count, s->d_hidden, s->hidden, SK_ACT_HSWISH, s->d_hidden);
     linear_weights(s, s->d_hidden, net->hidden, s->features, net->features, sk_step_grad(s, net->classifier),
                    sk_step_grad(s, net->classifier + 1));
@@ -330,8 +298,7 @@ static int classify(sk_step *s, const int *labels, uint64_t seed, double *loss)
 }
 
 sk_status sk_step_run(sk_step *s, const uint8_t *images, const int *labels, int n, uint64_t seed, double *loss,
-                      int *correct, sk_error *err)
-{
+                      int *correct, sk_error *err) {
     double mean_loss;
     int right;
 
@@ -352,11 +319,8 @@ sk_status sk_step_run(sk_step *s, const uint8_t *images, const int *labels, int 
         sk_step_forward(s);
     }
     right = classify(s, labels, seed, &mean_loss);
-    if (!s->options.freeze_features)
-        sk_step_backward(s);
-    if (loss)
-        *loss = mean_loss;
-    if (correct)
-        *correct = right;
+    if (!s->options.freeze_features) sk_step_backward(s);
+    if (loss) *loss = mean_loss;
+    if (correct) *correct = right;
     return SK_OK;
 }

@@ -2,8 +2,8 @@
 /* One training step in sk_real: forward with batch statistics, loss, backward.
  *
  * Only the outputs of convolutions (before batch norm) and the outputs of whole blocks are kept. An activation is made
- * again from them, one picture at a time, where it is read, forward and backward: that costs a few instructions per value
- * on data in cache and saves writing and reading it in memory. The batch is cut into at most SK_CHUNKS groups of
+ * again from them, one picture at a time, where it is read, forward and backward: that costs a few instructions per
+ * value on data in cache and saves writing and reading it in memory. The batch is cut into at most SK_CHUNKS groups of
  * pictures, whatever the number of threads; sums over the batch are added per chunk, then over the chunks in order, so
  * that results are the same bytes for any number of threads. Internal. */
 #ifndef SK_NET_STEP_H
@@ -20,9 +20,9 @@ typedef struct sk_step_options {
 
 /* Training state of a unit. */
 typedef struct sk_unit_state {
-    sk_real *y;                                                 /* [batch][rows][c], before batch norm */
-    sk_real *scale, *shift, *mean, *invstd, *ka, *kb, *kc;      /* c each */
-    sk_real *forward, *backward;                                /* packed weights */
+    sk_real *y;                                            /* [batch][rows][c], before batch norm */
+    sk_real *scale, *shift, *mean, *invstd, *ka, *kb, *kc; /* c each */
+    sk_real *forward, *backward;                           /* packed weights */
 } sk_unit_state;
 
 typedef struct sk_block_state {
@@ -43,13 +43,13 @@ typedef struct sk_step {
     const uint8_t *images;
     sk_unit_state units[SK_MAX_UNITS];
     sk_block_state blocks[SK_MAX_BLOCKS];
-    sk_real *grad_narrow, *grad_wide, *grad_deep;    /* gradients of block outputs, expanded and depthwise outputs */
-    size_t narrow_size, wide_size, deep_size;        /* values of one picture */
-    sk_real *scratch;                                /* [threads][SK_SCRATCHES][scratch_size] */
+    sk_real *grad_narrow, *grad_wide, *grad_deep; /* gradients of block outputs, expanded and depthwise outputs */
+    size_t narrow_size, wide_size, deep_size;     /* values of one picture */
+    sk_real *scratch;                             /* [threads][SK_SCRATCHES][scratch_size] */
     size_t scratch_size;
-    double *sums;                                    /* [SK_CHUNKS][2*most channels] */
+    double *sums; /* [SK_CHUNKS][2*most channels] */
     size_t sums_size;
-    sk_real *partial;                                /* [SK_CHUNKS][most weights of a layer] */
+    sk_real *partial; /* [SK_CHUNKS][most weights of a layer] */
     size_t partial_size;
     sk_real *features, *hidden, *hidden_act, *logits; /* of the batch */
     sk_real *d_logits, *d_hidden, *d_features, *dropout;
@@ -82,26 +82,19 @@ static inline int sk_step_first(const sk_step *s, int chunk) /* first picture of
 {
     return (int)((long)s->n * chunk / s->chunks);
 }
-static inline sk_bn sk_step_bn(const sk_step *s, int unit)
-{
+static inline sk_bn sk_step_bn(const sk_step *s, int unit) {
     const sk_unit_state *u = &s->units[unit];
 
     return (sk_bn){u->scale, u->shift, u->mean};
 }
-static inline sk_real *sk_step_y(const sk_step *s, int unit, int i)
-{
+static inline sk_real *sk_step_y(const sk_step *s, int unit, int i) {
     return s->units[unit].y + (size_t)i * sk_unit_size(&s->net->units[unit]);
 }
-static inline double *sk_step_sums(const sk_step *s, int chunk)
-{
-    return s->sums + (size_t)chunk * s->sums_size;
-}
-static inline sk_real *sk_step_partial(const sk_step *s, int chunk)
-{
+static inline double *sk_step_sums(const sk_step *s, int chunk) { return s->sums + (size_t)chunk * s->sums_size; }
+static inline sk_real *sk_step_partial(const sk_step *s, int chunk) {
     return s->partial + (size_t)chunk * s->partial_size;
 }
-static inline sk_real *sk_step_grad(const sk_step *s, int param)
-{
+static inline sk_real *sk_step_grad(const sk_step *s, int param) {
     return s->gradients + (s->net->params[param].data - s->net->values);
 }
 #endif

@@ -5,8 +5,7 @@
 
 #include "kernels/c/reference.h"
 
-void sk_c_im2col_u8(const uint8_t *image, int h, int w, const sk_real *lut, int oy0, int oy1, sk_real *out, int ld)
-{
+void sk_c_im2col_u8(const uint8_t *image, int h, int w, const sk_real *lut, int oy0, int oy1, sk_real *out, int ld) {
     const int ow = (w - 1) / 2 + 1;
 
     for (int oy = oy0; oy < oy1; oy++)
@@ -21,34 +20,28 @@ void sk_c_im2col_u8(const uint8_t *image, int h, int w, const sk_real *lut, int 
             }
 }
 
-void sk_c_dw_forward(const sk_dw *d, const sk_real *x, int x_row0, const sk_real *weight, const sk_real *bias, sk_act act,
-                     int oy0, int oy1, sk_real *y)
-{
+void sk_c_dw_forward(const sk_dw *d, const sk_real *x, int x_row0, const sk_real *weight, const sk_real *bias,
+                     sk_act act, int oy0, int oy1, sk_real *y) {
     const size_t c = (size_t)d->c;
 
     for (int oy = oy0; oy < oy1; oy++)
         for (int ox = 0; ox < d->ow; ox++, y += c) {
-            for (size_t ch = 0; ch < c; ch++)
-                y[ch] = bias ? bias[ch] : 0;
+            for (size_t ch = 0; ch < c; ch++) y[ch] = bias ? bias[ch] : 0;
             for (int ky = 0; ky < d->kernel; ky++)
                 for (int kx = 0; kx < d->kernel; kx++) {
                     const int iy = oy * d->stride - d->pad + ky, ix = ox * d->stride - d->pad + kx;
                     const sk_real *from, *tap;
 
-                    if (iy < 0 || iy >= d->h || ix < 0 || ix >= d->w)
-                        continue;
+                    if (iy < 0 || iy >= d->h || ix < 0 || ix >= d->w) continue;
                     from = x + ((size_t)(iy - x_row0) * (size_t)d->w + (size_t)ix) * c;
                     tap = weight + (size_t)(ky * d->kernel + kx) * c;
-                    for (size_t ch = 0; ch < c; ch++)
-                        y[ch] += from[ch] * tap[ch];
+                    for (size_t ch = 0; ch < c; ch++) y[ch] += from[ch] * tap[ch];
                 }
-            if (act != SK_ACT_NONE)
-                sk_c_act(c, y, act, y);
+            if (act != SK_ACT_NONE) sk_c_act(c, y, act, y);
         }
 }
 
-void sk_c_dw_backward_data(const sk_dw *d, const sk_real *dy, const sk_real *weight, sk_real *dx)
-{
+void sk_c_dw_backward_data(const sk_dw *d, const sk_real *dy, const sk_real *weight, sk_real *dx) {
     const size_t c = (size_t)d->c;
 
     memset(dx, 0, (size_t)d->h * (size_t)d->w * c * sizeof *dx);
@@ -60,17 +53,14 @@ void sk_c_dw_backward_data(const sk_dw *d, const sk_real *dy, const sk_real *wei
                     const sk_real *tap;
                     sk_real *to;
 
-                    if (iy < 0 || iy >= d->h || ix < 0 || ix >= d->w)
-                        continue;
+                    if (iy < 0 || iy >= d->h || ix < 0 || ix >= d->w) continue;
                     to = dx + ((size_t)iy * (size_t)d->w + (size_t)ix) * c;
                     tap = weight + (size_t)(ky * d->kernel + kx) * c;
-                    for (size_t ch = 0; ch < c; ch++)
-                        to[ch] += dy[ch] * tap[ch];
+                    for (size_t ch = 0; ch < c; ch++) to[ch] += dy[ch] * tap[ch];
                 }
 }
 
-void sk_c_dw_backward_weight(const sk_dw *d, const sk_real *dy, const sk_real *x, sk_real *dweight)
-{
+void sk_c_dw_backward_weight(const sk_dw *d, const sk_real *dy, const sk_real *x, sk_real *dweight) {
     const size_t c = (size_t)d->c;
 
     for (int oy = 0; oy < d->oh; oy++)
@@ -81,11 +71,9 @@ void sk_c_dw_backward_weight(const sk_dw *d, const sk_real *dy, const sk_real *x
                     const sk_real *from;
                     sk_real *to;
 
-                    if (iy < 0 || iy >= d->h || ix < 0 || ix >= d->w)
-                        continue;
+                    if (iy < 0 || iy >= d->h || ix < 0 || ix >= d->w) continue;
                     from = x + ((size_t)iy * (size_t)d->w + (size_t)ix) * c;
                     to = dweight + (size_t)(ky * d->kernel + kx) * c;
-                    for (size_t ch = 0; ch < c; ch++)
-                        to[ch] += dy[ch] * from[ch];
+                    for (size_t ch = 0; ch < c; ch++) to[ch] += dy[ch] * from[ch];
                 }
 }

@@ -10,14 +10,14 @@ void sk_c_gemm_pack(sk_real *dst, int n, int k, const sk_real *src, ptrdiff_t st
 void sk_c_gemm(const sk_gemm *g);
 void sk_c_gemm_tn(int m, int n, int k, const sk_real *dy, int ldy, const sk_real *x, int ldx, sk_real *dw);
 void sk_c_im2col_u8(const uint8_t *image, int h, int w, const sk_real *lut, int oy0, int oy1, sk_real *out, int ld);
-void sk_c_dw_forward(const sk_dw *d, const sk_real *x, int x_row0, const sk_real *weight, const sk_real *bias, sk_act act,
-                     int oy0, int oy1, sk_real *y);
+void sk_c_dw_forward(const sk_dw *d, const sk_real *x, int x_row0, const sk_real *weight, const sk_real *bias,
+                     sk_act act, int oy0, int oy1, sk_real *y);
 void sk_c_dw_backward_data(const sk_dw *d, const sk_real *dy, const sk_real *weight, sk_real *dx);
 void sk_c_dw_backward_weight(const sk_dw *d, const sk_real *dy, const sk_real *x, sk_real *dweight);
 void sk_c_bn_sums(const sk_real *y, int rows, int c, const sk_real *origin, double *sum, double *sumsq);
 void sk_c_bn_forward(const sk_real *y, int rows, int c, const sk_bn *bn, sk_act act, const sk_real *add, sk_real *out);
-void sk_c_bn_backward_sums(const sk_real *da, const sk_real *y, int rows, int c, const sk_bn *bn, sk_act act, sk_real *dz,
-                           double *sum, double *sum_y);
+void sk_c_bn_backward_sums(const sk_real *da, const sk_real *y, int rows, int c, const sk_bn *bn, sk_act act,
+                           sk_real *dz, double *sum, double *sum_y);
 void sk_c_bn_backward(const sk_real *dz, const sk_real *y, int rows, int c, const sk_real *ka, const sk_real *kb,
                       const sk_real *kc, const sk_real *mean, sk_real *dy);
 void sk_c_pool(const sk_real *x, int rows, int c, sk_real *out);
@@ -34,36 +34,29 @@ void sk_c_adam(size_t count, sk_real *w, const sk_real *g, sk_real *m, sk_real *
                sk_real step_size, sk_real inv_sqrt_bc2, sk_real eps);
 
 /* One value through an activation, and the activation's slope there (torch's choice at the kinks). */
-static inline sk_real sk_c_act1(sk_real x, sk_act act)
-{
+static inline sk_real sk_c_act1(sk_real x, sk_act act) {
     sk_real gate;
 
     switch (act) {
-    case SK_ACT_RELU:
-        return x > 0 ? x : 0;
+    case SK_ACT_RELU: return x > 0 ? x : 0;
     case SK_ACT_HSWISH:
     case SK_ACT_HSIGMOID:
         gate = x + 3;
         gate = gate < 0 ? 0 : gate > 6 ? 6 : gate;
         return act == SK_ACT_HSWISH ? x * gate * ((sk_real)1 / 6) : gate * ((sk_real)1 / 6);
     case SK_ACT_NONE:
-    default:
-        return x;
+    default: return x;
     }
 }
 
-static inline sk_real sk_c_slope(sk_real x, sk_act act)
-{
+static inline sk_real sk_c_slope(sk_real x, sk_act act) {
     switch (act) {
-    case SK_ACT_RELU:
-        return x > 0 ? 1 : 0;
-    case SK_ACT_HSWISH:
-        return x <= -3 ? 0 : x >= 3 ? 1 : x * ((sk_real)1 / 3) + (sk_real)0.5;
+    case SK_ACT_RELU: return x > 0 ? 1 : 0;
+    case SK_ACT_HSWISH: return x <= -3 ? 0 : x >= 3 ? 1 : x * ((sk_real)1 / 3) + (sk_real)0.5;
     case SK_ACT_HSIGMOID: /* the float next to 1/6, in double too: so does torch, and its figures are held to 1e-9 */
         return x > -3 && x < 3 ? (sk_real)(1.0f / 6.0f) : 0;
     case SK_ACT_NONE:
-    default:
-        return 1;
+    default: return 1;
     }
 }
 #endif

@@ -13,8 +13,7 @@ static int max_int(int a, int b) { return a > b ? a : b; }
 static int min_int(int a, int b) { return a < b ? a : b; }
 
 /* First and one past the last output column whose taps all lie inside a row of `size`. */
-static void inner_range(int size, int out_size, int kernel, int stride, int pad, int *first, int *end)
-{
+static void inner_range(int size, int out_size, int kernel, int stride, int pad, int *first, int *end) {
     *first = min_int((pad + stride - 1) / stride, out_size);
     *end = size + pad - kernel < 0 ? 0 : min_int((size + pad - kernel) / stride + 1, out_size);
     if (*end < *first) *end = *first;
@@ -22,10 +21,8 @@ static void inner_range(int size, int out_size, int kernel, int stride, int pad,
 
 /* `count` neighbouring outputs of one row, rows ky0..ky1 and columns kx0..kx1 of the kernel, turned by 180 degrees if
  * `flip`: the gradient of the input at stride 1. */
-SK_INLINE void outputs(const int count, const int vectors, const int flip, const sk_dw *s, const float *x, const float *w,
-                       const float *bias, sk_act act, float *y, int ky0, int ky1, int kx0,
-                       int kx1)
-{
+SK_INLINE void outputs(const int count, const int vectors, const int flip, const sk_dw *s, const float *x,
+                       const float *w, const float *bias, sk_act act, float *y, int ky0, int ky1, int kx0, int kx1) {
     __m256 sum[6][2];
     const ptrdiff_t c = s->c, step = (ptrdiff_t)s->stride * c, row = (ptrdiff_t)s->w * c;
 
@@ -53,9 +50,8 @@ SK_INLINE void outputs(const int count, const int vectors, const int flip, const
 }
 
 /* `x` points at row x_row0 of the picture. */
-SK_INLINE void forward_row(const int vectors, const int flip, const sk_dw *s, const float *image, int x_row0, const float *w,
-                           const float *bias, sk_act act, float *y, int oy)
-{
+SK_INLINE void forward_row(const int vectors, const int flip, const sk_dw *s, const float *image, int x_row0,
+                           const float *w, const float *bias, sk_act act, float *y, int oy) {
     const int top = oy * s->stride - s->pad, ky0 = max_int(0, -top), ky1 = min_int(s->kernel, s->h - top);
     const ptrdiff_t c = s->c;
     int first, end, ox = 0;
@@ -79,8 +75,7 @@ SK_INLINE void forward_row(const int vectors, const int flip, const sk_dw *s, co
 }
 
 void sk_avx2_dw_forward(const sk_dw *s, const float *x, int x_row0, const float *w, const float *bias, sk_act act,
-                        int oy0, int oy1, float *y)
-{
+                        int oy0, int oy1, float *y) {
     for (int oy = oy0; oy < oy1; oy++, y += (ptrdiff_t)s->ow * s->c) {
         int c = 0;
         for (; c + 16 <= s->c; c += 16)
@@ -90,10 +85,9 @@ void sk_avx2_dw_forward(const sk_dw *s, const float *x, int x_row0, const float 
 }
 
 /* One input position gathers the outputs that it fed: taps ky with (iy + pad - ky) divisible by the stride. */
-SK_INLINE void gather(const int vectors, const sk_dw *s, const float *dy, const float *w, float *dx, int iy, int ix)
-{
+SK_INLINE void gather(const int vectors, const sk_dw *s, const float *dy, const float *w, float *dx, int iy, int ix) {
     const ptrdiff_t c = s->c;
-    __m256 sum[2] = { _mm256_setzero_ps(), _mm256_setzero_ps() };
+    __m256 sum[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
 
     for (int ky = (iy + s->pad) % s->stride; ky < s->kernel; ky += s->stride) {
         const int oy = (iy + s->pad - ky) / s->stride;
@@ -112,9 +106,8 @@ SK_INLINE void gather(const int vectors, const sk_dw *s, const float *dy, const 
 }
 
 /* Columns of one row for the taps kx0..kx1 of kernel row ky; sums stay in registers along the row. */
-SK_INLINE void weight_row(const int taps, const int vectors, const sk_dw *s, const float *x, const float *dy,
-                          float *dw, int first, int end)
-{
+SK_INLINE void weight_row(const int taps, const int vectors, const sk_dw *s, const float *x, const float *dy, float *dw,
+                          int first, int end) {
     const ptrdiff_t c = s->c, step = (ptrdiff_t)s->stride * c;
     __m256 sum[5][2];
 
@@ -139,17 +132,16 @@ SK_INLINE void weight_row(const int taps, const int vectors, const sk_dw *s, con
 }
 
 /* The border columns of a row: each has taps outside. */
-SK_INLINE void weight_border(const int vectors, const sk_dw *s, const float *x, const float *dy, float *dw, int ox)
-{
+SK_INLINE void weight_border(const int vectors, const sk_dw *s, const float *x, const float *dy, float *dw, int ox) {
     const int left = ox * s->stride - s->pad;
     const int kx0 = max_int(0, -left), kx1 = min_int(s->kernel, s->w - left);
 
-    if (kx1 > kx0) for (int kx = kx0; kx < kx1; kx++) weight_row(1, vectors, s, x + kx * s->c, dy, dw + kx * s->c, ox, ox + 1);
+    if (kx1 > kx0)
+        for (int kx = kx0; kx < kx1; kx++) weight_row(1, vectors, s, x + kx * s->c, dy, dw + kx * s->c, ox, ox + 1);
 }
 
 SK_INLINE void backward_weight_channels(const int vectors, const sk_dw *s, const float *image, const float *dy,
-                                        float *dw)
-{
+                                        float *dw) {
     int first, end;
 
     inner_range(s->w, s->ow, s->kernel, s->stride, s->pad, &first, &end);
@@ -161,10 +153,8 @@ SK_INLINE void backward_weight_channels(const int vectors, const sk_dw *s, const
             const float *gradient = dy + (ptrdiff_t)oy * s->ow * s->c;
             float *taps = dw + (ptrdiff_t)ky * s->kernel * s->c;
             for (int ox = 0; ox < first; ox++) weight_border(vectors, s, x, gradient, taps, ox);
-            if (s->kernel == 3)
-                weight_row(3, vectors, s, x, gradient, taps, first, end);
-            else if (s->kernel == 5)
-                weight_row(5, vectors, s, x, gradient, taps, first, end);
+            if (s->kernel == 3) weight_row(3, vectors, s, x, gradient, taps, first, end);
+            else if (s->kernel == 5) weight_row(5, vectors, s, x, gradient, taps, first, end);
             else
                 for (int kx = 0; kx < s->kernel; kx++)
                     weight_row(1, vectors, s, x + kx * s->c, gradient, taps + kx * s->c, first, end);
@@ -172,8 +162,7 @@ SK_INLINE void backward_weight_channels(const int vectors, const sk_dw *s, const
         }
 }
 
-void sk_avx2_dw_backward_weight(const sk_dw *s, const float *dy, const float *x, float *dweight)
-{
+void sk_avx2_dw_backward_weight(const sk_dw *s, const float *dy, const float *x, float *dweight) {
     int c = 0;
 
     for (; c + 16 <= s->c; c += 16) backward_weight_channels(2, s, x + c, dy + c, dweight + c);
@@ -181,20 +170,17 @@ void sk_avx2_dw_backward_weight(const sk_dw *s, const float *dy, const float *x,
 }
 
 /* At stride 1 the gradient of the input is a convolution with the turned kernel. */
-static void backward_data_unit(const sk_dw *s, const float *dy, const float *weight, float *dx)
-{
-    const sk_dw back = { s->oh, s->ow, s->c, s->h, s->w, s->kernel, 1, s->kernel - 1 - s->pad };
+static void backward_data_unit(const sk_dw *s, const float *dy, const float *weight, float *dx) {
+    const sk_dw back = {s->oh, s->ow, s->c, s->h, s->w, s->kernel, 1, s->kernel - 1 - s->pad};
 
     for (int iy = 0; iy < s->h; iy++, dx += (ptrdiff_t)s->w * s->c) {
         int c = 0;
-        for (; c + 16 <= s->c; c += 16)
-            forward_row(2, 1, &back, dy + c, 0, weight + c, NULL, SK_ACT_NONE, dx + c, iy);
+        for (; c + 16 <= s->c; c += 16) forward_row(2, 1, &back, dy + c, 0, weight + c, NULL, SK_ACT_NONE, dx + c, iy);
         if (c < s->c) forward_row(1, 1, &back, dy + c, 0, weight + c, NULL, SK_ACT_NONE, dx + c, iy);
     }
 }
 
-void sk_avx2_dw_backward_data(const sk_dw *s, const float *dy, const float *weight, float *dx)
-{
+void sk_avx2_dw_backward_data(const sk_dw *s, const float *dy, const float *weight, float *dx) {
     if (s->stride == 1) {
         backward_data_unit(s, dy, weight, dx);
         return;

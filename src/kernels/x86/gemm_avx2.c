@@ -12,7 +12,6 @@
 
 enum { SK_PANEL = 24, SK_BLOCK_K = 320, SK_BLOCK_BYTES = 256 * 1024, SK_CHUNK_ROWS = 128 };
 
-
 /* What a tile reads: element (r, k) of A at a[r*a_row + k*a_col], row k of B at b + k*b_row. */
 typedef struct sk_operands {
     const float *a;
@@ -29,17 +28,15 @@ typedef struct sk_target {
     int resume;        /* start at what C holds too, e.g. a sum over the earlier part of k */
     const float *add;  /* NULL, or added at the end; row stride c_row */
     sk_act act;
-    __m256i mask;      /* of the last vector, when masked */
+    __m256i mask; /* of the last vector, when masked */
 } sk_target;
 
-SK_INLINE __m256 load_last(const float *from, int last, int masked, __m256i mask)
-{
+SK_INLINE __m256 load_last(const float *from, int last, int masked, __m256i mask) {
     return last && masked ? _mm256_maskload_ps(from, mask) : _mm256_loadu_ps(from);
 }
 
 /* C[rows][8*vectors] (+)= A[rows][depth] * B[depth][8*vectors]; all counts are constants after inlining. */
-SK_INLINE void tile(const int rows, const int vectors, const int masked, const sk_operands *in, const sk_target *to)
-{
+SK_INLINE void tile(const int rows, const int vectors, const int masked, const sk_operands *in, const sk_target *to) {
     __m256 sum[12][3];
     const float *a = in->a, *b = in->b;
 
@@ -69,33 +66,30 @@ SK_INLINE void tile(const int rows, const int vectors, const int masked, const s
         for (int v = 0; v < vectors; v++) {
             float *c = to->c + r * to->c_row + 8 * v;
             if (to->add)
-                sum[r][v] = _mm256_add_ps(sum[r][v], load_last(to->add + r * to->c_row + 8 * v, v == vectors - 1, masked,
-                                                               to->mask));
+                sum[r][v] = _mm256_add_ps(
+                    sum[r][v], load_last(to->add + r * to->c_row + 8 * v, v == vectors - 1, masked, to->mask));
             if (to->act) sum[r][v] = sk_avx2_act(sum[r][v], to->act);
-            if (masked && v == vectors - 1)
-                _mm256_maskstore_ps(c, to->mask, sum[r][v]);
-            else
-                _mm256_storeu_ps(c, sum[r][v]);
+            if (masked && v == vectors - 1) _mm256_maskstore_ps(c, to->mask, sum[r][v]);
+            else _mm256_storeu_ps(c, sum[r][v]);
         }
 }
 
 /* All rows of one panel: full tiles, then the rest row by row groups. */
-#define SK_DEFINE_PANEL(name, vectors, tall, masked)                               \
-    static void name(int rows, sk_operands in, sk_target to)                       \
-    {                                                                              \
-        for (; rows >= (tall); rows -= (tall)) {                                   \
-            tile((tall), (vectors), (masked), &in, &to);                           \
-            in.a += (tall)*in.a_row;                                               \
-            to.c += (tall)*to.c_row;                                               \
-            if (to.add) to.add += (tall)*to.c_row;                                 \
-        }                                                                          \
-        for (; rows >= 2; rows -= 2) {                                             \
-            tile(2, (vectors), (masked), &in, &to);                                \
-            in.a += 2 * in.a_row;                                                  \
-            to.c += 2 * to.c_row;                                                  \
-            if (to.add) to.add += 2 * to.c_row;                                    \
-        }                                                                          \
-        if (rows) tile(1, (vectors), (masked), &in, &to);                          \
+#define SK_DEFINE_PANEL(name, vectors, tall, masked)                                                                   \
+    static void name(int rows, sk_operands in, sk_target to) {                                                         \
+        for (; rows >= (tall); rows -= (tall)) {                                                                       \
+            tile((tall), (vectors), (masked), &in, &to);                                                               \
+            in.a += (tall)*in.a_row;                                                                                   \
+            to.c += (tall)*to.c_row;                                                                                   \
+            if (to.add) to.add += (tall)*to.c_row;                                                                     \
+        }                                                                                                              \
+        for (; rows >= 2; rows -= 2) {                                                                                 \
+            tile(2, (vectors), (masked), &in, &to);                                                                    \
+            in.a += 2 * in.a_row;                                                                                      \
+            to.c += 2 * to.c_row;                                                                                      \
+            if (to.add) to.add += 2 * to.c_row;                                                                        \
+        }                                                                                                              \
+        if (rows) tile(1, (vectors), (masked), &in, &to);                                                              \
     }
 SK_DEFINE_PANEL(panel_24, 3, 4, 0)
 SK_DEFINE_PANEL(panel_24m, 3, 4, 1)
@@ -104,10 +98,9 @@ SK_DEFINE_PANEL(panel_16m, 2, 6, 1)
 SK_DEFINE_PANEL(panel_8, 1, 8, 0)
 SK_DEFINE_PANEL(panel_8m, 1, 8, 1)
 
-static void run_panel(int columns, int rows, const sk_operands *in, sk_target *to)
-{
-    static void (*const panels[3][2])(int, sk_operands, sk_target) = {
-        { panel_8, panel_8m }, { panel_16, panel_16m }, { panel_24, panel_24m } };
+static void run_panel(int columns, int rows, const sk_operands *in, sk_target *to) {
+    static void (*const panels[3][2])(int, sk_operands,
+                                      sk_target) = {{panel_8, panel_8m}, {panel_16, panel_16m}, {panel_24, panel_24m}};
     const int vectors = (columns + 7) / 8, rest = columns - 8 * (vectors - 1);
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
 
@@ -115,14 +108,10 @@ static void run_panel(int columns, int rows, const sk_operands *in, sk_target *t
     panels[vectors - 1][rest < 8](rows, *in, *to);
 }
 
-size_t sk_avx2_gemm_pack_size(int n, int k)
-{
-    return (size_t)((n + SK_PANEL - 1) / SK_PANEL) * SK_PANEL * (size_t)k;
-}
+size_t sk_avx2_gemm_pack_size(int n, int k) { return (size_t)((n + SK_PANEL - 1) / SK_PANEL) * SK_PANEL * (size_t)k; }
 
 /* Panels of SK_PANEL columns one after the other, each [k][SK_PANEL], the last filled up with zeros. */
-void sk_avx2_gemm_pack(float *dst, int n, int k, const float *src, ptrdiff_t stride_n, ptrdiff_t stride_k)
-{
+void sk_avx2_gemm_pack(float *dst, int n, int k, const float *src, ptrdiff_t stride_n, ptrdiff_t stride_k) {
     for (int n0 = 0; n0 < n; n0 += SK_PANEL, dst += (size_t)k * SK_PANEL)
         for (int j = 0; j < SK_PANEL; j++)
             for (int p = 0; p < k; p++)
@@ -131,8 +120,7 @@ void sk_avx2_gemm_pack(float *dst, int n, int k, const float *src, ptrdiff_t str
 
 /* Rows are taken in blocks that stay in the second-level cache with a panel in the first; a long k is cut, and the
  * partial sums wait in C. */
-void sk_avx2_gemm(const sk_gemm *g)
-{
+void sk_avx2_gemm(const sk_gemm *g) {
     int block = SK_BLOCK_BYTES / (int)sizeof(float) / (g->k < SK_BLOCK_K ? g->k : SK_BLOCK_K);
 
     block = block < 96 ? 96 : block - block % 12;
@@ -144,10 +132,14 @@ void sk_avx2_gemm(const sk_gemm *g)
                 const int columns = g->n - n0 < SK_PANEL ? g->n - n0 : SK_PANEL;
                 const ptrdiff_t at = (ptrdiff_t)m0 * g->ldc + n0;
                 const float *panel = g->packed + (ptrdiff_t)n0 * g->k + (ptrdiff_t)k0 * SK_PANEL;
-                const sk_operands in = { g->a + (ptrdiff_t)m0 * g->lda + k0, g->lda, 1, panel, SK_PANEL, depth };
-                sk_target to = { g->c + at, g->ldc, g->bias && !k0 ? g->bias + n0 : NULL, k0 || g->add == g->c,
-                                 ends && g->add && g->add != g->c ? g->add + at : NULL, ends ? g->act : SK_ACT_NONE,
-                                 _mm256_setzero_si256() };
+                const sk_operands in = {g->a + (ptrdiff_t)m0 * g->lda + k0, g->lda, 1, panel, SK_PANEL, depth};
+                sk_target to = {g->c + at,
+                                g->ldc,
+                                g->bias && !k0 ? g->bias + n0 : NULL,
+                                k0 || g->add == g->c,
+                                ends && g->add && g->add != g->c ? g->add + at : NULL,
+                                ends ? g->act : SK_ACT_NONE,
+                                _mm256_setzero_si256()};
                 run_panel(columns, rows, &in, &to);
             }
         }
@@ -156,14 +148,13 @@ void sk_avx2_gemm(const sk_gemm *g)
 
 /* Chunks of rows that stay in the second-level cache, a panel of X in the first; each chunk is summed in registers
  * before it is added, so that the error does not grow with m. */
-void sk_avx2_gemm_tn(int m, int n, int k, const float *dy, int ldy, const float *x, int ldx, float *dw)
-{
+void sk_avx2_gemm_tn(int m, int n, int k, const float *dy, int ldy, const float *x, int ldx, float *dw) {
     for (int m0 = 0; m0 < m; m0 += SK_CHUNK_ROWS) {
         const int depth = m - m0 < SK_CHUNK_ROWS ? m - m0 : SK_CHUNK_ROWS;
         for (int k0 = 0; k0 < k; k0 += SK_PANEL) {
             const int columns = k - k0 < SK_PANEL ? k - k0 : SK_PANEL;
-            const sk_operands in = { dy + (ptrdiff_t)m0 * ldy, 1, ldy, x + (ptrdiff_t)m0 * ldx + k0, ldx, depth };
-            sk_target to = { dw + k0, k, NULL, 0, dw + k0, SK_ACT_NONE, _mm256_setzero_si256() };
+            const sk_operands in = {dy + (ptrdiff_t)m0 * ldy, 1, ldy, x + (ptrdiff_t)m0 * ldx + k0, ldx, depth};
+            sk_target to = {dw + k0, k, NULL, 0, dw + k0, SK_ACT_NONE, _mm256_setzero_si256()};
             run_panel(columns, n, &in, &to);
         }
     }

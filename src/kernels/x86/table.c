@@ -4,23 +4,19 @@
 #include "kernels/x86/x86.h"
 
 static void dw_forward(const sk_dw *d, const float *x, int x_row0, const float *weight, const float *bias, sk_act act,
-                       int oy0, int oy1, float *y)
-{
+                       int oy0, int oy1, float *y) {
     (d->c % 8 ? sk_kernels_c()->dw_forward : sk_avx2_dw_forward)(d, x, x_row0, weight, bias, act, oy0, oy1, y);
 }
 
-static void dw_backward_data(const sk_dw *d, const float *dy, const float *weight, float *dx)
-{
+static void dw_backward_data(const sk_dw *d, const float *dy, const float *weight, float *dx) {
     (d->c % 8 ? sk_kernels_c()->dw_backward_data : sk_avx2_dw_backward_data)(d, dy, weight, dx);
 }
 
-static void dw_backward_weight(const sk_dw *d, const float *dy, const float *x, float *dweight)
-{
+static void dw_backward_weight(const sk_dw *d, const float *dy, const float *x, float *dweight) {
     (d->c % 8 ? sk_kernels_c()->dw_backward_weight : sk_avx2_dw_backward_weight)(d, dy, x, dweight);
 }
 
-int sk_kernels_x86(sk_kernels *table)
-{
+int sk_kernels_x86(sk_kernels *table) {
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
     table->name = "avx2";
     table->gemm_pack_size = sk_avx2_gemm_pack_size;
