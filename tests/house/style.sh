@@ -18,7 +18,7 @@ for file in $(find src include cli tests fuzz bench tools cross .ci -type f | gr
     [ -z "$tab" ] || fault "$file:$tab" "a tab"
     tail=$(grep -n -m 1 -E ' +$' "$file" | cut -d: -f1)
     [ -z "$tail" ] || fault "$file:$tail" "blanks at the end of the line"
-    left=$(grep -n -m 1 -E 'TODO|FIXME|XXX|HACK' "$file" | cut -d: -f1)
+    left=$(grep -n -m 1 -wE 'TODO|FIXME|XXX|HACK' "$file" | cut -d: -f1)
     [ -z "$left" ] || fault "$file:$left" "an unfinished mark"
 done
 exit $bad
