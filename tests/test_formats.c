@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "formats/json.h"
+#include "formats/pickle.h"
 #include "formats/readers.h"
 #include "siskin/quant.h"
 
@@ -251,6 +252,136 @@ static void foreign_class_is_refused(void **state)
     assert_int_equal(sk_tensors_read(SK_SOURCE_DIR "/tests/fixtures/tiny_args.pth", &file, &err), SK_ERR_UNSUPPORTED);
     assert_non_null(strstr(err.message, "argparse.Namespace"));
     assert_int_equal(file.count, 0);
+}
+
+/* ---- hostile checkpoints: the older stream put together by hand, since no checksum shields it ------------------- */
+#define OP_STORAGE "(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0aX\3\0\0\0cpu"
+#define OP_BEGIN "\x80\2}X\1\0\0\0wctorch._utils\n_rebuild_tensor_v2\n(" OP_STORAGE
+
+static void put_stream(sk_text *text, const void *pickle, size_t size, int64_t stored)
+{
+    static const char head[] = "\x80\2\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\2M\xe9\3."
+                               "\x80\2}X\x0d\0\0\0little_endian\x88s.";
+    static const char keys[] = "\x80\2]X\1\0\0\0\x61\x61.";
+    static const float values[4] = {1, 2, 3, 4};
+    sk_text_add_bytes(text, head, sizeof head - 1);
+    sk_text_add_bytes(text, pickle, size);
+    sk_text_add_bytes(text, keys, sizeof keys - 1);
+    sk_text_add_bytes(text, &stored, sizeof stored);
+    sk_text_add_bytes(text, values, sizeof values);
+}
+
+/* A tensor `w` of a storage of `numel` values at `offset`, two dimensions. */
+static sk_status read_view_file(int numel, int offset, const int shape[2], const int stride[2], int64_t stored,
+                                float *first, sk_error *err)
+{
+    sk_text pickle = {0}, file = {0};
+    sk_tensor_file out;
+    const int numbers[2][2] = {{shape[0], shape[1]}, {stride[0], stride[1]}};
+    sk_text_add_bytes(&pickle, OP_BEGIN, sizeof OP_BEGIN - 1);
+    sk_text_add_bytes(&pickle, "J", 1);
+    sk_text_add_bytes(&pickle, &numel, 4);
+    sk_text_add_bytes(&pickle, "tQJ", 3);
+    sk_text_add_bytes(&pickle, &offset, 4);
+    for (int i = 0; i < 2; i++) {
+        sk_text_add_bytes(&pickle, "J", 1);
+        sk_text_add_bytes(&pickle, &numbers[i][0], 4);
+        sk_text_add_bytes(&pickle, "J", 1);
+        sk_text_add_bytes(&pickle, &numbers[i][1], 4);
+        sk_text_add_bytes(&pickle, "\x86", 1);
+    }
+    sk_text_add_bytes(&pickle, "\x89NtRs.", 6);
+    put_stream(&file, pickle.data, pickle.size, stored);
+    assert_false(pickle.failed || file.failed);
+    const sk_status status = sk_tensors_read_memory((const uint8_t *)file.data, file.size, "made", &out, err);
+    *first = status == SK_OK ? out.items[0].data[out.items[0].count - 1] : 0;
+    sk_tensors_free(&out);
+    sk_text_free(&pickle);
+    sk_text_free(&file);
+    return status;
+}
+
+static void views_stay_inside(void **state)
+{
+    (void)state;
+    static const struct {
+        int numel, offset, shape[2], stride[2];
+        int64_t stored;
+        sk_status status;
+        float last;
+    } cases[] = {
+        {4, 0, {2, 2}, {2, 1}, 4, SK_OK, 4},
+        {4, 0, {2, 2}, {1, 2}, 4, SK_OK, 4},
+        {4, 1, {2, 1}, {1, 1}, 4, SK_OK, 3},
+        {4, 1, {2, 2}, {2, 1}, 4, SK_ERR_FORMAT, 0},           /* one past the end */
+        {4, -1, {1, 1}, {1, 1}, 4, SK_ERR_FORMAT, 0},          /* before the beginning */
+        {4, 4, {1, 1}, {1, 1}, 4, SK_ERR_FORMAT, 0},
+        {4, 3, {2, 2}, {-1, -1}, 4, SK_ERR_FORMAT, 0},
+        {4, 0, {2, 2}, {0x7fffffff, 1}, 4, SK_ERR_FORMAT, 0},
+        {4, 0, {0x7fffffff, 0x7fffffff}, {0, 0}, 4, SK_ERR_FORMAT, 0},
+        {4, 0, {16384, 16384}, {0, 0}, 4, SK_ERR_FORMAT, 0},   /* a gigabyte out of four values */
+        {4, 0, {0, 2}, {1, 1}, 4, SK_ERR_FORMAT, 0},
+        {4, 0, {-2, 2}, {1, 1}, 4, SK_ERR_FORMAT, 0},
+        {5, 0, {2, 2}, {2, 1}, 4, SK_ERR_FORMAT, 0},           /* pickle and storage differ in size */
+        {3, 0, {1, 1}, {2, 1}, 4, SK_ERR_FORMAT, 0},
+        {0, 0, {1, 1}, {1, 1}, 4, SK_ERR_FORMAT, 0},
+        {4, 0, {2, 2}, {2, 1}, 5, SK_ERR_FORMAT, 0},           /* storage longer than the file */
+        {4, 0, {2, 2}, {2, 1}, -1, SK_ERR_FORMAT, 0},
+        {4, 0, {2, 2}, {2, 1}, INT64_MAX, SK_ERR_FORMAT, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        sk_error err = {0};
+        float last = 0;
+        const sk_status status = read_view_file(cases[i].numel, cases[i].offset, cases[i].shape, cases[i].stride,
+                                                cases[i].stored, &last, &err);
+        if (status != cases[i].status || last != cases[i].last)
+            fail_msg("case %zu: %d %s, last value %g", i, (int)status, err.message, (double)last);
+    }
+}
+
+static void hostile_pickles(void **state)
+{
+    (void)state;
+#define P(text) {text, sizeof text - 1}
+    static const struct {
+        const char *bytes;
+        size_t size;
+    } programs[] = {
+        P("cos\nsystem\n(X\4\0\0\0truetR."),       P("\x8c\x05posix\x8c\6system\x93(X\4\0\0\0truetR."),
+        P("cbuiltins\neval\n(X\1\0\0\0\x31tR."),   P("ios\nsystem\n."),
+        P("(cos\nsystem\nX\4\0\0\0trueo."),         P("}(X\1\0\0\0\x61u."),
+        P("ctorch\nFloatStorage\n)R."),              P("ccollections\nOrderedDict\nK\1\x85R."),
+        P("ctorch._utils\n_rebuild_tensor_v2\n)R."), P("ctorch._utils\n_rebuild_parameter\n)R."),
+        P("K\1Q."), P(")Q."), P("h\0."), P("q\0."), P("r\xff\xff\xff\xff."), P("]r\xff\xff\xff\x7f."), P("K\1K\2\x87."),
+        P("t."), P("u."), P("a."), P("s."), P("0."), P("."), P("(."), P(")K\1a."), P("K\1K\2."), P("}K\1b"),
+        P("X\xff\xff\xff\xff."), P("\x8a\xff."), P("\x8a\x09\1\1\1\1\1\1\1\1\1."), P("b."), P("K\1Nb."), P("R."),
+        P("\x93."), P(""), P("\x95\0\0"), P("cos"), P("\xff"),
+    };
+#undef P
+    const long before = sk_memory_live();
+    for (size_t i = 0; i < sizeof programs / sizeof *programs; i++) {
+        sk_pickle pickle = {0};
+        sk_error err = {0};
+        const uint8_t *bytes = (const uint8_t *)programs[i].bytes;
+        const sk_status status = sk_pickle_run(&pickle, bytes, programs[i].size, "P", &err);
+        if (status != SK_ERR_FORMAT && status != SK_ERR_UNSUPPORTED)
+            fail_msg("pickle %zu: %d", i, (int)status);
+        sk_pickle_free(&pickle);
+    }
+    /* A list inside itself is a value like any other: nothing walks it. */
+    sk_pickle pickle = {0};
+    assert_int_equal(sk_pickle_run(&pickle, (const uint8_t *)"]q\0h\0a.", 7, "P", NULL), SK_OK);
+    sk_pickle_free(&pickle);
+    /* A megabyte of opcodes, each making a value: stopped by the limit, not by the memory. */
+    uint8_t *many = malloc(1 << 20);
+    memset(many, '}', 1 << 20);
+    assert_int_equal(sk_pickle_run(&pickle, many, 1 << 20, "P", NULL), SK_ERR_FORMAT);
+    sk_pickle_free(&pickle);
+    memset(many, '(', 1 << 20);
+    assert_int_equal(sk_pickle_run(&pickle, many, 1 << 20, "P", NULL), SK_ERR_FORMAT);
+    sk_pickle_free(&pickle);
+    free(many);
+    assert_int_equal(sk_memory_live(), before);
 }
 
 static void names_the_unreadable(void **state)
@@ -626,6 +757,7 @@ int main(void)
         cmocka_unit_test(round_trip),     cmocka_unit_test(adding_refuses),
         cmocka_unit_test(number_formats), cmocka_unit_test(safetensors_strict),
         cmocka_unit_test(checkpoints),    cmocka_unit_test(foreign_class_is_refused),
+        cmocka_unit_test(views_stay_inside), cmocka_unit_test(hostile_pickles),
         cmocka_unit_test(names_the_unreadable), cmocka_unit_test(damaged_files),
         cmocka_unit_test(memory_runs_out), cmocka_unit_test(disk_is_full),
         cmocka_unit_test(card_travels),   cmocka_unit_test(json_limits),
