@@ -22,12 +22,15 @@ static int tell(cli *c, const char *path, const sk_quant_options *o, const sk_qu
     if (cli_json(c)) {
         printf("{\"model\":");
         cli_json_string(stdout, path);
-        printf(",\"algorithm\":\"%s\",\"pictures\":%d,\"layers\":%zu,\"weights\":%zu,\"bytes\":%zu,\"seconds\":%.3f}\n",
-               algorithm, report->pictures, report->layers, report->weights, report->file_bytes, report->seconds);
+        printf(",\"algorithm\":\"%s\",\"pictures\":%d,\"layers\":%zu,\"weights\":%zu,\"bytes\":%zu,\"seconds\":%.3f,"
+               "\"agreement\":%.4f}\n",
+               algorithm, report->pictures, report->layers, report->weights, report->file_bytes, report->seconds,
+               report->agreement);
     } else if (!cli_quiet(c)) {
-        printf("%s: %.2f MB, %zu layers, %zu weights; %s over %d pictures in %.1f s\n", path,
+        printf("%s: %.2f MB, %zu layers, %zu weights; %s over %d pictures in %.1f s\n"
+               "same verdict as float on %.1f %% of these pictures\n", path,
                (double)report->file_bytes / 1e6, report->layers, report->weights, algorithm, report->pictures,
-               report->seconds);
+               report->seconds, 100 * report->agreement);
     }
     return CLI_OK;
 }

@@ -25,6 +25,7 @@ typedef struct sk_quant_report {
     size_t layers, weights, file_bytes;
     int pictures;
     double seconds;
+    double agreement; /* share of the calibration pictures that int8 and float put into the same class */
 } sk_quant_report;
 /* Folds batch norm, quantises weights per output channel (symmetric) and activations per tensor (asymmetric), writes
  * `path` (.skn, docs/formats.md) aside and renames it. Arithmetic: docs/int8.md. */

@@ -5,6 +5,7 @@
 
 #include "quant/quant.h"
 #include "siskin/classifier.h"
+#include "siskin/rt.h"
 
 #define BATCH 8
 #define DRAW_STREAM 0x71756e74 /* keeps this draw apart from every other one of the same seed */
@@ -36,6 +37,7 @@ typedef struct job {
     sk_range *ranges;
     float **equal; /* per layer NULL or a factor per channel; while ranges are sought: low, then high per channel */
     int counting; /* second pass: histograms */
+    int *classes; /* float's verdict per picture */
     sk_layer *table;
     float **weight, **bias;
     float (*range)[2];
@@ -76,6 +78,10 @@ static sk_status draw(job *j, const sk_dataset *dataset, const sk_cache *cache) 
         j->drawn[k] = swap;
     }
     const sk_card *card = sk_model_card(j->model);
+    j->classes = sk_calloc((size_t)j->count, sizeof *j->classes);
+    if (!j->classes) {
+        return sk_fail_memory(j->err, "the verdicts");
+    }
     j->picture_bytes = (size_t)card->size * (size_t)card->size * 3;
     j->pictures = sk_alloc((size_t)j->count, j->picture_bytes);
     if (!j->pictures) {
@@ -111,7 +117,8 @@ static void watch(void *user, size_t layer, const float *data, int n, int h, int
 }
 
 static sk_status pass(job *j, const char *stage) {
-    float *logits = sk_alloc((size_t)sk_model_card(j->model)->classes * BATCH, sizeof *logits);
+    const int classes = sk_model_card(j->model)->classes;
+    float *logits = sk_alloc((size_t)classes * BATCH, sizeof *logits);
     if (!logits) {
         return sk_fail_memory(j->err, "the logits");
     }
@@ -124,6 +131,13 @@ static sk_status pass(job *j, const char *stage) {
         }
         status = sk_model_forward(j->model, j->pictures + j->picture_bytes * (size_t)i, n, j->options->threads, logits,
                                   NULL, watch, j, j->err);
+        for (int k = 0; status == SK_OK && k < n; k++) {
+            const float *row = logits + (size_t)classes * (size_t)k;
+            for (int c = 1, best = 0; c < classes; c++) {
+                best = row[c] > row[best] ? c : best;
+                j->classes[i + k] = best;
+            }
+        }
         sk_progress(j->hooks, stage, "images", (uint64_t)(i + n), (uint64_t)j->count);
     }
     sk_free(logits);
@@ -216,6 +230,35 @@ static sk_status prepare(job *j) {
     return j->options->algorithm == SK_QUANT_MMSE ? find_equal(j) : SK_OK;
 }
 
+/* Runs the finished model on the pictures it was calibrated with: a model that fails there will fail anywhere. */
+static sk_status compare(job *j, const uint8_t *bytes, size_t size, double *agreement) {
+    sk_rt *rt = NULL;
+    sk_status status = sk_rt_open_memory(bytes, size, &rt, j->err);
+    const int classes = sk_model_card(j->model)->classes;
+    int8_t *logits = sk_alloc((size_t)classes, 1);
+    int same = 0;
+    if (status == SK_OK && !logits) {
+        status = sk_fail_memory(j->err, "the logits");
+    }
+    for (int i = 0; status == SK_OK && i < j->count; i++) {
+        if (sk_cancelled(j->hooks)) {
+            status = sk_fail(j->err, SK_ERR_CANCELLED, "quantisation was stopped");
+            break;
+        }
+        sk_rt_run(rt, j->pictures + j->picture_bytes * (size_t)i, logits, NULL);
+        int best = 0;
+        for (int c = 1; c < classes; c++) {
+            best = logits[c] > logits[best] ? c : best;
+        }
+        same += best == j->classes[i];
+        sk_progress(j->hooks, "comparison", "images", (uint64_t)i + 1, (uint64_t)j->count);
+    }
+    *agreement = (double)same / j->count;
+    sk_free(logits);
+    sk_rt_close(rt);
+    return status;
+}
+
 static void clean(job *j) {
     for (size_t i = 0; i < j->layers; i++) {
         if (j->ranges) {
@@ -238,6 +281,7 @@ static void clean(job *j) {
     sk_free(j->bias);
     sk_free(j->range);
     sk_free(j->drawn);
+    sk_free(j->classes);
     sk_free(j->pictures);
 }
 
@@ -250,6 +294,7 @@ sk_status sk_quantize(sk_model *model, const sk_dataset *calibration, const sk_c
     job j = {.model = model, .options = options, .hooks = hooks, .err = err};
     uint8_t *bytes = NULL;
     size_t size = 0;
+    double agreement = 0;
     sk_status status = draw(&j, calibration, cache);
     if (status == SK_OK) {
         status = prepare(&j);
@@ -265,11 +310,18 @@ sk_status sk_quantize(sk_model *model, const sk_dataset *calibration, const sk_c
         status = sk_skn_build(&recipe, &bytes, &size, err);
     }
     if (status == SK_OK) {
+        status = compare(&j, bytes, size, &agreement);
+    }
+    if (status == SK_OK && agreement < 0.9) {
+        sk_log(hooks, SK_LOG_WARNING, "int8 and float agree on %.0f %% of the calibration pictures only%s",
+               100 * agreement, options->algorithm == SK_QUANT_NORMAL ? ": try mmse" : "");
+    }
+    if (status == SK_OK) {
         status = sk_file_write(path, bytes, size, err);
     }
     if (status == SK_OK && report) {
         *report = (sk_quant_report){.layers = j.layers, .weights = j.weights, .file_bytes = size, .pictures = j.count,
-                                    .seconds = sk_now() - start};
+                                    .seconds = sk_now() - start, .agreement = agreement};
     }
     sk_free(bytes);
     clean(&j);
