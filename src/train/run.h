@@ -26,6 +26,9 @@ sk_status sk_run_state_add(sk_run_state *state, const sk_epoch_log *row, sk_erro
 
 /* The options that decide the result, one per line, and 16 hex digits that stand for them. NULL: no memory. */
 char *sk_run_config(const sk_train_options *options, const char *pretrained_hash, const char *fingerprint);
+#define SK_RUN_ANY "?" /* as pretrained hash: whatever it was */
+/* The hash of the first weights in a config, "" if there were none. */
+void sk_run_pretrained(const char *config, char out[17]);
 void sk_run_id(const char *config, char out[17]);
 /* MISMATCH that names the first option that differs. */
 sk_status sk_run_compare(const char *run_dir, const char *old_config, const char *new_config, sk_error *err);

@@ -33,6 +33,15 @@ void sk_run_id(const char *config, char out[17]) {
     snprintf(out, 17, "%016llx", (unsigned long long)sk_hash_bytes(config, strlen(config)));
 }
 
+void sk_run_pretrained(const char *config, char out[17]) {
+    static const char name[] = "\npretrained\t";
+    const char *at = strstr(config, name);
+    const char *value = at ? at + sizeof name - 1 : "none";
+    const size_t length = strcspn(value, "\n");
+    out[0] = '\0';
+    if (length == 16) snprintf(out, 17, "%.16s", value);
+}
+
 /* Length of the line at `text` and of its name. */
 static size_t line_length(const char *text, size_t *name) {
     const size_t length = strcspn(text, "\n");
@@ -46,6 +55,7 @@ sk_status sk_run_compare(const char *run_dir, const char *old_config, const char
         size_t name = 0, other = 0;
         const size_t a = line_length(was, &name), b = line_length(is, &other);
         if (a != b || memcmp(was, is, a) != 0) {
+            if (b == 12 && memcmp(is, "pretrained\t" SK_RUN_ANY, 12) == 0 && strncmp(was, is, 11) == 0) goto next;
             if (strncmp(was, "data\t", 5) == 0)
                 return sk_fail(err, SK_ERR_MISMATCH, "cannot resume %s: the dataset is not the one it was begun with; "
                                "train into another folder", run_dir);
@@ -56,6 +66,7 @@ sk_status sk_run_compare(const char *run_dir, const char *old_config, const char
                            "or another folder", run_dir, (int)name, was, (int)(a - name - (name < a)),
                            was + name + (name < a));
         }
+next:
         was += a + (was[a] == '\n');
         is += b + (is[b] == '\n');
     }

@@ -137,6 +137,14 @@ sk_status sk_run_load(const char *run_dir, sk_run_state *state, sk_model *model,
                     : sk_fail(err, SK_ERR_FORMAT, "%s is not the state of a training run", path);
     if (status == SK_OK) status = take_counters(&file, path, state, adam, err);
     if (status == SK_OK) status = take_tensors(&file, model, adam, path, err);
+    if (status != SK_OK) goto done;
+    char *kept = sk_strdup(config);
+    if (!kept) {
+        status = sk_fail_memory(err, "the run's options");
+        goto done;
+    }
+    sk_free(state->config);
+    state->config = kept;
 done:
     sk_tensors_free(&file);
     sk_free(path);

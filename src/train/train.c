@@ -110,9 +110,11 @@ static sk_status open_data(job *j, sk_error *err) {
 static sk_status open_model(job *j, int has_state, sk_error *err) {
     sk_run_fingerprint(j->dataset, j->cache, j->fingerprint);
     if (j->options.pretrained) {
-        sk_status status = sk_run_file_hash(j->options.pretrained, j->pretrained_hash, err);
-        if (status != SK_OK) return status;
+        sk_status status = sk_run_file_hash(j->options.pretrained, j->pretrained_hash, has_state ? NULL : err);
+        if (status != SK_OK && !has_state) return status;
     }
+    /* The first weights have done their work once there is a state: they may be gone. */
+    if (has_state && !j->pretrained_hash[0]) memcpy(j->pretrained_hash, SK_RUN_ANY, sizeof SK_RUN_ANY);
     j->state.config = sk_run_config(&j->options, j->pretrained_hash, j->fingerprint);
     if (!j->state.config) return sk_fail_memory(err, "the run's options");
     sk_run_id(j->state.config, j->id);
@@ -247,6 +249,14 @@ static sk_status run_epoch(job *j, sk_epoch_log *row, sk_error *err) {
     return SK_OK;
 }
 
+/* The run keeps the id it was begun with. */
+static void adopt(job *j) {
+    sk_run_pretrained(j->state.config, j->pretrained_hash);
+    sk_run_id(j->state.config, j->id);
+    memcpy(j->options.card.run_id, j->id, sizeof j->id);
+    sk_model_set_card(j->model, &j->options.card);
+}
+
 static sk_status prepare(job *j, sk_error *err) {
     int has_state = 0;
     sk_status status = check_options(&j->options, err);
@@ -257,6 +267,7 @@ static sk_status prepare(job *j, sk_error *err) {
     if (status != SK_OK) return status;
     if (has_state) {
         status = sk_run_load(j->dir, &j->state, j->model, j->adam, err);
+        if (status == SK_OK) adopt(j);
         if (status == SK_OK) status = sk_run_derive(j->dir, &j->state, j->model, err);
         if (status != SK_OK) return status;
         sk_log(j->hooks, SK_LOG_NOTE, "going on after epoch %d", j->state.epoch);
