@@ -63,7 +63,15 @@ sk_status sk_model_tensor(const sk_model *model, size_t index, sk_tensor *out, s
 sk_status sk_model_find_tensor(const sk_model *model, const char *name, sk_tensor *out, sk_error *err);
 
 /* ---- layers: the network after batch-norm folding, in execution order ----------------------------------- */
-typedef enum sk_op { SK_OP_CONV = 0, SK_OP_DEPTHWISE, SK_OP_POINTWISE, SK_OP_POOL, SK_OP_SCALE, SK_OP_ADD, SK_OP_LINEAR } sk_op;
+typedef enum sk_op {
+    SK_OP_CONV = 0,
+    SK_OP_DEPTHWISE,
+    SK_OP_POINTWISE,
+    SK_OP_POOL,
+    SK_OP_SCALE,
+    SK_OP_ADD,
+    SK_OP_LINEAR
+} sk_op;
 typedef enum sk_act { SK_ACT_NONE = 0, SK_ACT_RELU, SK_ACT_HSWISH, SK_ACT_HSIGMOID } sk_act;
 typedef struct sk_layer {
     char name[64];     /* torchvision module, e.g. "features.4.block.0" */

@@ -5,19 +5,35 @@
 
 #include "kernels/c/reference.h"
 
+/* One kernel row of one output: three pixels, nine bytes next to each other unless the picture ends. */
+static inline void im2col_row(const uint8_t *row, int ix, int w, const sk_real *lut, sk_real *out) {
+    for (int kx = 0; kx < 3; kx++, ix++, out += 3) {
+        const int inside = row && ix >= 0 && ix < w;
+
+        for (int ch = 0; ch < 3; ch++) out[ch] = inside ? lut[ch * 256 + row[ix * 3 + ch]] : 0;
+    }
+}
+
+static inline void im2col_inner(const uint8_t *pixels, const sk_real *lut, sk_real *out) {
+    for (int i = 0; i < 9; i += 3)
+        for (int ch = 0; ch < 3; ch++) out[i + ch] = lut[ch * 256 + pixels[i + ch]];
+}
+
 void sk_c_im2col_u8(const uint8_t *image, int h, int w, const sk_real *lut, int oy0, int oy1, sk_real *out, int ld) {
     const int ow = (w - 1) / 2 + 1;
 
-    for (int oy = oy0; oy < oy1; oy++)
-        for (int ox = 0; ox < ow; ox++, out += ld)
-            for (int tap = 0; tap < 9; tap++) {
-                const int iy = oy * 2 - 1 + tap / 3, ix = ox * 2 - 1 + tap % 3;
-                const int inside = iy >= 0 && iy < h && ix >= 0 && ix < w;
+    for (int oy = oy0; oy < oy1; oy++, out += (size_t)ow * (size_t)ld)
+        for (int ky = 0; ky < 3; ky++) {
+            const int iy = oy * 2 - 1 + ky;
+            const uint8_t *row = iy >= 0 && iy < h ? image + (size_t)iy * (size_t)w * 3 : NULL;
+            sk_real *to = out + ky * 9;
 
-                for (int ch = 0; ch < 3; ch++)
-                    out[tap * 3 + ch] =
-                        inside ? lut[ch * 256 + image[((size_t)iy * (size_t)w + (size_t)ix) * 3 + (size_t)ch]] : 0;
-            }
+            for (int ox = 0; ox < ow; ox++, to += ld)
+                if (row && ox > 0 && ox * 2 + 1 < w)
+                    im2col_inner(row + (ox * 2 - 1) * 3, lut, to);
+                else
+                    im2col_row(row, ox * 2 - 1, w, lut, to);
+        }
 }
 
 void sk_c_dw_forward(const sk_dw *d, const sk_real *x, int x_row0, const sk_real *weight, const sk_real *bias,
