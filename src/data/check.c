@@ -100,7 +100,8 @@ static void check_balance(const sk_check_report *report, const sk_hooks *hooks)
         const size_t nobird = report->counts[split][1], bird = report->counts[split][2];
         const char *name = sk_split_name((sk_split)split);
         if (!nobird && !bird)
-            sk_log(hooks, SK_LOG_WARNING, "%s is empty: run `siskin split`", name);
+            sk_log(hooks, SK_LOG_WARNING,
+                   "%s is empty: run `siskin split`; only rows of the role `clip` are shared out by its ratio", name);
         else if (!nobird || !bird)
             sk_log(hooks, SK_LOG_WARNING, "%s holds no %s picture", name, nobird ? "bird" : "nobird");
         else if (nobird > 4 * bird || bird > 4 * nobird)
