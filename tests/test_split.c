@@ -235,6 +235,22 @@ static void a_fixed_camera_is_no_leak(void **state)
     assert_int_equal(r.near_duplicates, 1);
 }
 
+static void another_exposure_is_a_duplicate(void **state)
+{
+    (void)state;
+    sk_check_report r;
+    make_dir(at("leak"));
+    write_scene(at("leak/day.jpg"), 204, 120, 90);
+    sk_image image = scene(204, 120, 90);
+    for (int i = 0; i < 120 * 90 * 3; i++)
+        image.data[i] = (uint8_t)(image.data[i] * 7 / 10);
+    assert_int_equal(sk_image_write(at("leak/dusk.jpg"), &image, 80, NULL), SK_OK);
+    sk_image_free(&image);
+    write_dataset("leak", "day.jpg\t\t\tbird\ta\ta\tweb\ttrain\ndusk.jpg\t\t\tbird\tb\tb\theld-out\ttest\n");
+    assert_int_equal(check("leak", &r), SK_ERR_DATA);
+    assert_int_equal(r.near_duplicates, 1);
+}
+
 /* The hash of a plain picture says little: two slopes of light, one dark and one bright, share it. */
 static void plain_pictures_are_no_duplicates(void **state)
 {
@@ -304,13 +320,10 @@ static void the_verbs_answer_with_their_exit_codes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(splits_keep_groups_together),
-        cmocka_unit_test(splits_are_stratified),
-        cmocka_unit_test(planted_leaks_are_found),
-        cmocka_unit_test(duplicates_can_be_taken_out),
-        cmocka_unit_test(a_fixed_camera_is_no_leak),
-        cmocka_unit_test(plain_pictures_are_no_duplicates),
-        cmocka_unit_test(the_verbs_answer_with_their_exit_codes),
+        cmocka_unit_test(splits_keep_groups_together),      cmocka_unit_test(splits_are_stratified),
+        cmocka_unit_test(planted_leaks_are_found),          cmocka_unit_test(duplicates_can_be_taken_out),
+        cmocka_unit_test(a_fixed_camera_is_no_leak),        cmocka_unit_test(another_exposure_is_a_duplicate),
+        cmocka_unit_test(plain_pictures_are_no_duplicates), cmocka_unit_test(the_verbs_answer_with_their_exit_codes),
     };
     return cmocka_run_group_tests_name("split", tests, start, finish);
 }
