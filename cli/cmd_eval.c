@@ -28,6 +28,16 @@ static const cli_option options[] = {
      .most = 1024},
     {0}};
 
+typedef struct work {
+    sk_dataset *dataset;
+    sk_cache *cache;
+    sk_classifier *model, *other_model;
+    sk_evaluation *evaluation, *other;
+    sk_eval_options eval;
+    sk_report_options report;
+    char run[4096];
+} work;
+
 /* ---- text -------------------------------------------------------------------------------------------------------- */
 
 static const char *percent(char text[32], double value) {
@@ -78,18 +88,42 @@ static int print_slices(cli *c, const sk_evaluation *evaluation, int by_group, s
     return CLI_OK;
 }
 
-static void print_wrong(const sk_evaluation *evaluation, const sk_dataset *dataset, size_t wrong) {
+typedef struct error {
+    double margin; /* of the score beyond the threshold */
+    size_t index;
+} error;
+
+static int most_certain(const void *a, const void *b) {
+    const error *x = a, *y = b;
+    if (x->margin > y->margin || x->margin < y->margin) return x->margin > y->margin ? -1 : 1;
+    return (x->index > y->index) - (x->index < y->index);
+}
+
+static void print_error(const sk_outcome *o, const sk_sample *s) {
+    printf("  %-7s p %.3f", s->label == SK_LABEL_BIRD ? "bird" : "no bird", (double)o->verdict.p[0]);
+    for (int k = 1; k < o->verdict.crops; k++) printf(" %.3f", (double)o->verdict.p[k]);
+    printf("  %s", s->path);
+    if (s->frame >= 0) printf(" frame %lld", (long long)s->frame);
+    printf("\n");
+}
+
+/* The most certain errors first: they are the ones to look at. */
+static void print_wrong(const work *w, size_t wrong) {
+    error *list = calloc(wrong ? wrong : 1, sizeof *list);
+    size_t count = 0;
     printf("\nwrong pictures: %zu\n", wrong);
-    for (size_t i = 0; i < sk_evaluation_count(evaluation); i++) {
-        const sk_outcome *o = sk_evaluation_outcome(evaluation, i);
-        const sk_sample *s = sk_dataset_sample(dataset, o->sample);
-        if ((o->verdict.bird != 0) == (s->label == SK_LABEL_BIRD)) continue;
-        printf("  %-7s p %.3f", s->label == SK_LABEL_BIRD ? "bird" : "no bird", (double)o->verdict.p[0]);
-        for (int k = 1; k < o->verdict.crops; k++) printf(" %.3f", (double)o->verdict.p[k]);
-        printf("  %s", s->path);
-        if (s->frame >= 0) printf(" frame %lld", (long long)s->frame);
-        printf("\n");
+    for (size_t i = 0; list && i < sk_evaluation_count(w->evaluation) && count < wrong; i++) {
+        const sk_outcome *o = sk_evaluation_outcome(w->evaluation, i);
+        if ((o->verdict.bird != 0) == (sk_dataset_sample(w->dataset, o->sample)->label == SK_LABEL_BIRD)) continue;
+        const double score = sk_score(&o->verdict, w->eval.threshold, w->eval.penalty);
+        list[count++] = (error){fabs(score - (double)w->eval.threshold), i};
     }
+    if (list) qsort(list, count, sizeof *list, most_certain);
+    for (size_t i = 0; i < count; i++) {
+        const sk_outcome *o = sk_evaluation_outcome(w->evaluation, list[i].index);
+        print_error(o, sk_dataset_sample(w->dataset, o->sample));
+    }
+    free(list);
 }
 
 static int print_comparison(cli *c, const sk_evaluation *first, const sk_evaluation *second, const char *name,
@@ -110,16 +144,6 @@ static int print_comparison(cli *c, const sk_evaluation *first, const sk_evaluat
 }
 
 /* ---- work -------------------------------------------------------------------------------------------------------- */
-
-typedef struct work {
-    sk_dataset *dataset;
-    sk_cache *cache;
-    sk_classifier *model, *other_model;
-    sk_evaluation *evaluation, *other;
-    sk_eval_options eval;
-    sk_report_options report;
-    char run[4096];
-} work;
 
 static void finish(work *w) {
     sk_evaluation_free(w->evaluation);
@@ -215,7 +239,7 @@ static int print_text(cli *c, const work *w, sk_error *err) {
     int code = print_slices(c, w->evaluation, 0, err);
     if (!code) code = print_slices(c, w->evaluation, 1, err);
     if (code) return code;
-    print_wrong(w->evaluation, w->dataset, m.confusion[0][1] + m.confusion[1][0]);
+    print_wrong(w, m.confusion[0][1] + m.confusion[1][0]);
     if (w->other) code = print_comparison(c, w->evaluation, w->other, w->report.other_name, err);
     if (!code && cli_given(c, "output")) printf("\nreport: %s/report.html\n", cli_string(c, "output"));
     return code;
@@ -251,7 +275,8 @@ const cli_verb verb_eval = {
         "curve, histogram of the score, t-SNE map of the pooled features, contact sheet of the wrong pictures) as PNG "
         "and "
         "SVG, and evaluation.json. --json prints that document.\n\n"
-        "With --compare a second model judges the same pictures: difference of accuracy, verdicts that differ, "
+        "With --compare a second model judges the same pictures by the same rule: difference of accuracy, verdicts "
+        "that differ, "
         "McNemar's "
         "exact test, change of p.",
     .examples =

@@ -10,6 +10,7 @@
 
 #include "base/base.h"
 #include "eval/evaluation.h"
+#include "eval/tsne.h"
 
 static void close_to(double value, double wanted, double tolerance) {
     if (!(fabs(value - wanted) <= tolerance)) fail_msg("%.12g is not %.12g", value, wanted);
@@ -276,6 +277,38 @@ static void tsne_barnes_hut(void **state) {
     check_clusters(320, 400, 2.2);
 }
 
+/* theta 0 is the exact sum; theta .5 stays near it. */
+static void tree_against_sum(void **state) {
+    (void)state;
+    enum { N = 700 };
+    double y[2 * N], largest = 0, off = 0;
+    sk_rng rng = sk_rng_make(8, 0, 0);
+    for (size_t i = 0; i < N; i++)
+        for (size_t k = 0; k < 2; k++)
+            y[2 * i + k] = i % 7 == 3 && i > 7 ? y[2 * (i - 7) + k] : sk_rng_normal(&rng) * 20;
+    sk_tree *tree = NULL;
+    assert_int_equal(sk_tree_create(N, &tree, NULL), SK_OK);
+    sk_tree_build(tree, y);
+    for (size_t i = 0; i < N; i++) {
+        double sum = 0, fx = 0, fy = 0, exact[2], near[2];
+        for (size_t j = 0; j < N; j++) {
+            const double dx = y[2 * i] - y[2 * j], dy = y[2 * i + 1] - y[2 * j + 1], q = 1 / (1 + dx * dx + dy * dy);
+            if (j == i) continue;
+            sum += q;
+            fx += q * q * dx;
+            fy += q * q * dy;
+        }
+        close_to(sk_tree_repulsion(tree, y, i, 0, exact), sum, 1e-9);
+        close_to(exact[0], fx, 1e-9);
+        close_to(exact[1], fy, 1e-9);
+        close_to(sk_tree_repulsion(tree, y, i, .5, near), sum, .05 * sum);
+        largest = fmax(largest, hypot(fx, fy));
+        off = fmax(off, hypot(near[0] - fx, near[1] - fy));
+    }
+    assert_true(off > 0 && off < .05 * largest);
+    sk_tree_free(tree);
+}
+
 static void tsne_few_points(void **state) {
     (void)state;
     const float data[12] = {0, 0, 1, 0, 5, 5, 5, 6, -3, 2, 8, 8};
@@ -334,11 +367,11 @@ static void tsne_memory_faults(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(wilson_known),       cmocka_unit_test(mcnemar_known),    cmocka_unit_test(roc_brute_force),
-        cmocka_unit_test(score_follows_rule), cmocka_unit_test(metrics_handmade), cmocka_unit_test(metrics_empty),
-        cmocka_unit_test(comparison),         cmocka_unit_test(memory_faults),    cmocka_unit_test(tsne_exact),
-        cmocka_unit_test(tsne_barnes_hut),    cmocka_unit_test(tsne_few_points),  cmocka_unit_test(tsne_duplicates),
-        cmocka_unit_test(tsne_memory_faults),
+        cmocka_unit_test(wilson_known),       cmocka_unit_test(mcnemar_known),      cmocka_unit_test(roc_brute_force),
+        cmocka_unit_test(score_follows_rule), cmocka_unit_test(metrics_handmade),   cmocka_unit_test(metrics_empty),
+        cmocka_unit_test(comparison),         cmocka_unit_test(memory_faults),      cmocka_unit_test(tsne_exact),
+        cmocka_unit_test(tree_against_sum),   cmocka_unit_test(tsne_barnes_hut),    cmocka_unit_test(tsne_few_points),
+        cmocka_unit_test(tsne_duplicates),    cmocka_unit_test(tsne_memory_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -348,6 +348,8 @@ static void write_faults(void **state) {
     in.tsne.iterations = 3;
     char dir[300], command[400], path[600];
     snprintf(dir, sizeof dir, "%s/faults", folder);
+    snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    assert_int_equal(system(command), 0);
     const long live = sk_memory_live();
     sk_status status = SK_ERR_IO;
     long at = 0;

@@ -21,7 +21,10 @@ static void cell(cairo_t *cr, const sk_theme *theme, double x, double y, double 
     char text[64];
     snprintf(text, sizeof text, "%zu", count);
     sk_plot_text(cr, &big, x + w / 2, y + h / 2 - 20, .5, w - 10, text);
-    if (of) snprintf(text, sizeof text, "%.1f %%", share * 100);
+    /* Rounding must not hide that there is an error. */
+    if (count && share < .0005) snprintf(text, sizeof text, "< 0.1 %%");
+    else if (count < of && share > .9995) snprintf(text, sizeof text, "> 99.9 %%");
+    else if (of) snprintf(text, sizeof text, "%.1f %%", share * 100);
     else snprintf(text, sizeof text, "\xe2\x80\x93");
     sk_plot_text(cr, &small, x + w / 2, y + h / 2 + 14, .5, w - 10, text);
     sk_plot_text(cr, &small, x + w / 2, y + h / 2 + 40, .5, w - 10, right ? "right" : "wrong");

@@ -169,7 +169,7 @@ static void draw_tsne(cairo_t *cr, const sk_theme *theme, const sk_figure *figur
     const size_t thumb_count = e->n ? draw_thumbs(cr, theme, map, &at, thumbs) : 0;
     draw_rings(cr, theme, map, &at, radius, thumbs, thumb_count);
     char text[96];
-    snprintf(text, sizeof text, "%zu pictures, %zu wrong", e->n, wrong);
+    snprintf(text, sizeof text, "%zu picture%s, %zu wrong", e->n, e->n == 1 ? "" : "s", wrong);
     sk_plot_text(cr, &note, 16, 54, 0, 0, text);
 }
 

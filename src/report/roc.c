@@ -75,12 +75,12 @@ static void draw_roc(cairo_t *cr, const sk_theme *theme, const sk_figure *figure
     sk_plot_page(cr, theme, figure);
     sk_plot_text(cr, &title, 16, 22, 0, 0, "ROC curve");
     sk_panel_draw(cr, theme, &panel);
-    const double ends[2] = {0, 1};
-    sk_panel_line(cr, &panel, ends, ends, 2, theme->muted, 1);
     if (!roc->false_rate) {
         sk_plot_text(cr, &body, panel.x + 258, panel.y + 150, .5, 0, "There is one class only: no curve.");
         return;
     }
+    const double ends[2] = {0, 1};
+    sk_panel_line(cr, &panel, ends, ends, 2, theme->muted, 1);
     sk_panel_line(cr, &panel, roc->false_rate, roc->true_rate, roc->points, theme->first, 0);
     const double x = sk_panel_x(&panel, roc->at_false), y = sk_panel_y(&panel, roc->at_true);
     sk_plot_colour(cr, theme->second, 1);
