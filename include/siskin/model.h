@@ -92,8 +92,8 @@ sk_status sk_model_folded(const sk_model *model, size_t layer, float *weight, fl
 size_t sk_model_weight_count(const sk_model *model, size_t layer);
 
 /* ---- running --------------------------------------------------------------------------------------------- */
-/* Called after each layer with its output, NHWC float [n][h][w][c] (POOL and LINEAR: [n][c]). The pictures of a call come
- * one after the other, each through all layers: n is 1. */
+/* Called after each layer with its output, NHWC float [n][h][w][c] (POOL and LINEAR: [n][c]). The pictures of a call
+ * come one after the other, each through all layers: n is 1. */
 typedef void (*sk_tap)(void *user, size_t layer, const float *data, int n, int h, int w, int c);
 /* images: n x size x size x 3 RGB bytes. logits: n x classes. features: n x (576 or 960) pooled features or NULL.
  * Running statistics, dropout off. Uses up to `threads` threads (0: all). tap may be NULL. Not re-entrant for one
