@@ -17,21 +17,46 @@ static void pack(const sk_q_layer *layer, void *packed) {
 }
 
 static size_t scratch_bytes(const sk_q_layer *layer) {
-    /* a row of zero points, then the patch of one output pixel */
-    return (size_t)layer->in_c + (size_t)sk_gemm_depth(layer);
+    /* a row of zero points and the patch of one output pixel, or the sums of one output pixel and the row */
+    return (size_t)layer->in_c + (layer->op == SK_OP_DEPTHWISE ? sizeof(int32_t) * (size_t)layer->in_c
+                                                               : (size_t)sk_gemm_depth(layer));
 }
 
-static int32_t dot(const int8_t *restrict a, const int8_t *restrict b, int n) {
+/* Four rows of weights at a time, so that each input is loaded and widened once for all of them. */
+static void dot4(const int8_t *restrict x, const int8_t *restrict w, size_t row, int n, int32_t *restrict sums) {
+    const int8_t *restrict w1 = w + row, *restrict w2 = w1 + row, *restrict w3 = w2 + row;
+    int32_t a = 0, b = 0, c = 0, d = 0;
+    for (int i = 0; i < n; i++) {
+        a += (int16_t)(x[i] * w[i]); /* fits: 128 * 127 */
+        b += (int16_t)(x[i] * w1[i]);
+        c += (int16_t)(x[i] * w2[i]);
+        d += (int16_t)(x[i] * w3[i]);
+    }
+    sums[0] = a;
+    sums[1] = b;
+    sums[2] = c;
+    sums[3] = d;
+}
+
+static int32_t dot(const int8_t *restrict x, const int8_t *restrict w, int n) {
     int32_t sum = 0;
     for (int i = 0; i < n; i++) {
-        sum += (int32_t)a[i] * b[i];
+        sum += (int16_t)(x[i] * w[i]);
     }
     return sum;
 }
 
 static void gemm_pixel(const sk_q_layer *layer, const int8_t *x, int8_t *out) {
     const int depth = sk_gemm_depth(layer);
-    for (int c = 0; c < layer->out_c; c++) {
+    int c = 0;
+    for (; c + 4 <= layer->out_c; c += 4) {
+        int32_t sums[4];
+        dot4(x, layer->weight + layer->row * (size_t)c, layer->row, depth, sums);
+        for (int k = 0; k < 4; k++) {
+            out[c + k] = sk_finish(layer, layer->bias[c + k] + sums[k], c + k);
+        }
+    }
+    for (; c < layer->out_c; c++) {
         out[c] = sk_finish(layer, layer->bias[c] + dot(x, layer->weight + layer->row * (size_t)c, depth), c);
     }
 }
@@ -60,20 +85,27 @@ static void gemm(const sk_q_layer *layer, const int8_t *in, int8_t *out, void *s
     }
 }
 
+static void multiply_add(const int8_t *restrict x, const int8_t *restrict w, int n, int32_t *restrict sums) {
+    for (int c = 0; c < n; c++) {
+        sums[c] += (int16_t)(x[c] * w[c]);
+    }
+}
+
 static void depthwise(const sk_q_layer *layer, const int8_t *in, int8_t *out, void *scratch) {
-    int8_t *outside = scratch;
+    int32_t *sums = scratch;
+    int8_t *outside = (int8_t *)(sums + layer->in_c);
     const int8_t *taps[SK_MAX_TAPS];
     const int count = layer->kernel * layer->kernel;
     memset(outside, layer->zero_in, (size_t)layer->in_c);
     for (int y = 0; y < layer->out_h; y++) {
         for (int x = 0; x < layer->out_w; x++) {
             sk_taps(layer, in, outside, y, x, taps);
+            memcpy(sums, layer->bias, sizeof *sums * (size_t)layer->out_c);
+            for (int t = 0; t < count; t++) {
+                multiply_add(taps[t], layer->weight + layer->row * (size_t)t, layer->out_c, sums);
+            }
             for (int c = 0; c < layer->out_c; c++) {
-                int32_t sum = layer->bias[c];
-                for (int t = 0; t < count; t++) {
-                    sum += (int32_t)taps[t][c] * layer->weight[layer->row * (size_t)t + (size_t)c];
-                }
-                out[c] = sk_finish(layer, sum, c);
+                out[c] = sk_finish(layer, sums[c], c);
             }
             out += layer->out_c;
         }
