@@ -9,11 +9,9 @@
 #include "siskin/quant.h"
 
 static const cli_option options[] = {
-    {'x', "onnx", CLI_STRING, "FILE", NULL, "float ONNX to write: opset 13, batch norm folded", .required = 1},
-    {0}};
+    {'x', "onnx", CLI_STRING, "FILE", NULL, "float ONNX to write: opset 13, batch norm folded", .required = 1}, {0}};
 
-static int run(cli *c)
-{
+static int run(cli *c) {
     sk_error err = {0};
     sk_model *model = NULL, *back = NULL;
     struct stat info = {0};
@@ -43,7 +41,13 @@ done:
 }
 
 const cli_verb verb_export = {
-    "export", "writes a model for other programs", "MODEL", 1, 1, options, run,
+    "export",
+    "writes a model for other programs",
+    "MODEL",
+    1,
+    1,
+    options,
+    run,
     .description =
         "MODEL is a run folder, a safetensors file, a PyTorch checkpoint or an ONNX file written by siskin.\n\n"
         "The ONNX file has one input \"input\" [1,3,S,S] (RGB / 255, less the mean, divided by the standard deviation; "

@@ -11,21 +11,16 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     sk_tensor_file file = {0};
     sk_error err = {0};
     sk_card card = {0};
     size_t values = 0;
     const sk_status status = sk_onnx_parse(bytes, size, "input", &file, &err);
-    if (status != SK_OK && !err.message[0])
-        abort();
-    for (size_t i = 0; i < file.count; i++)
-        values += file.items[i].count;
-    if (values > size)
-        abort();
-    if (status == SK_OK)
-        (void)sk_tensors_get_card(&file, &card, NULL, NULL);
+    if (status != SK_OK && !err.message[0]) abort();
+    for (size_t i = 0; i < file.count; i++) values += file.items[i].count;
+    if (values > size) abort();
+    if (status == SK_OK) (void)sk_tensors_get_card(&file, &card, NULL, NULL);
     sk_tensors_free(&file);
     return 0;
 }

@@ -10,19 +10,15 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     sk_tensor_file file;
     sk_pickle pickle = {0};
     sk_error err = {0};
     size_t values = 0;
     const sk_status status = sk_tensors_read_memory(bytes, size, "input", &file, &err);
-    if (status != SK_OK && (!err.message[0] || file.count))
-        abort();
-    for (size_t i = 0; i < file.count; i++)
-        values += file.items[i].count;
-    if (values > size)
-        abort();
+    if (status != SK_OK && (!err.message[0] || file.count)) abort();
+    for (size_t i = 0; i < file.count; i++) values += file.items[i].count;
+    if (values > size) abort();
     sk_tensors_free(&file);
     (void)sk_pickle_run(&pickle, bytes, size, "input", NULL);
     sk_pickle_free(&pickle);

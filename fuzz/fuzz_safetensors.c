@@ -14,8 +14,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
-static void write_and_compare(const sk_tensor_file *file)
-{
+static void write_and_compare(const sk_tensor_file *file) {
     char path[64];
     sk_tensor_file back;
     snprintf(path, sizeof path, "/tmp/siskin-fuzz-%ld.safetensors", (long)getpid());
@@ -31,25 +30,20 @@ static void write_and_compare(const sk_tensor_file *file)
     remove(path);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     sk_tensor_file file = {0};
     sk_error err = {0};
     sk_card card = {0};
     const sk_status status = sk_safetensors_parse(bytes, size, "input", &file, &err);
-    if (status != SK_OK && !err.message[0])
-        abort();
+    if (status != SK_OK && !err.message[0]) abort();
     if (status == SK_OK) {
         (void)sk_tensors_get_card(&file, &card, NULL, NULL);
         int plain = 1; /* the writer replaces what is not UTF-8, so such names may change or collide */
         for (size_t i = 0; i < file.count; i++)
-            for (const char *c = file.items[i].name; *c; c++)
-                plain = plain && *c > 0;
+            for (const char *c = file.items[i].name; *c; c++) plain = plain && *c > 0;
         for (size_t i = 0; i < file.meta_count; i++)
-            for (const char *c = file.meta[i].key; *c; c++)
-                plain = plain && *c > 0;
-        if (plain)
-            write_and_compare(&file);
+            for (const char *c = file.meta[i].key; *c; c++) plain = plain && *c > 0;
+        if (plain) write_and_compare(&file);
     }
     sk_tensors_free(&file);
     return 0;

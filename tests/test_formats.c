@@ -20,37 +20,33 @@
 
 static char work[64];
 
-static char *in_work(const char *name)
-{
+static char *in_work(const char *name) {
     char *path = sk_path_join(work, name);
     assert_non_null(path);
     return path;
 }
 
-static int make_work(void **state)
-{
+static int make_work(void **state) {
     (void)state;
-    strcpy(work, "/tmp/siskin-formats-XX" "XX" "XX");
+    strcpy(work, "/tmp/siskin-formats-XX"
+                 "XX"
+                 "XX");
     return mkdtemp(work) ? 0 : -1;
 }
 
-static int remove_work(void **state)
-{
+static int remove_work(void **state) {
     char command[128];
     (void)state;
     snprintf(command, sizeof command, "rm -rf '%s'", work);
     return system(command);
 }
 
-static void fill(sk_tensor_file *file, int reversed)
-{
+static void fill(sk_tensor_file *file, int reversed) {
     const int shape[4] = {2, 3, 1, 2};
     float data[12];
-    for (int i = 0; i < 12; i++)
-        data[i] = (float)i / 8 - 1;
+    for (int i = 0; i < 12; i++) data[i] = (float)i / 8 - 1;
     memset(file, 0, sizeof *file);
-    for (int i = 0; i < 3; i++)
-        switch (reversed ? 2 - i : i) {
+    for (int i = 0; i < 3; i++) switch (reversed ? 2 - i : i) {
         case 0: assert_int_equal(sk_tensors_add(file, "z.weight", 4, shape, data, NULL), SK_OK); break;
         case 1: assert_int_equal(sk_tensors_add(file, "a.bias", 1, shape + 1, data, NULL), SK_OK); break;
         default: assert_int_equal(sk_tensors_add_i64(file, "m.num_batches_tracked", INT64_C(1) << 40, NULL), SK_OK);
@@ -59,8 +55,7 @@ static void fill(sk_tensor_file *file, int reversed)
     assert_int_equal(sk_tensors_set_meta(file, reversed ? "k1" : "k2", "\"quoted\"\n\xc3\xa4", NULL), SK_OK);
 }
 
-static void round_trip(void **state)
-{
+static void round_trip(void **state) {
     (void)state;
     sk_tensor_file file, other;
     uint8_t *bytes = NULL, *again = NULL;
@@ -101,8 +96,7 @@ static void round_trip(void **state)
     sk_free(path2);
 }
 
-static void adding_refuses(void **state)
-{
+static void adding_refuses(void **state) {
     (void)state;
     sk_tensor_file file = {0};
     const int good[1] = {2}, bad[2] = {2, -1}, large[4] = {65536, 65536, 65536, 65536};
@@ -117,23 +111,20 @@ static void adding_refuses(void **state)
 }
 
 /* A safetensors file of this header and `data_size` bytes 0, 1, 2, ... */
-static uint8_t *compose(const char *header, size_t data_size, size_t *size)
-{
+static uint8_t *compose(const char *header, size_t data_size, size_t *size) {
     const uint64_t length = strlen(header);
     uint8_t *bytes = sk_alloc(8 + (size_t)length + data_size, 1);
     assert_non_null(bytes);
     memcpy(bytes, &length, 8);
     memcpy(bytes + 8, header, (size_t)length);
-    for (size_t i = 0; i < data_size; i++)
-        bytes[8 + length + i] = (uint8_t)i;
+    for (size_t i = 0; i < data_size; i++) bytes[8 + length + i] = (uint8_t)i;
     *size = 8 + (size_t)length + data_size;
     return bytes;
 }
 
 #define T(dtype, shape, offsets) "{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}"
 
-static void safetensors_strict(void **state)
-{
+static void safetensors_strict(void **state) {
     (void)state;
     static const struct {
         const char *header;
@@ -174,15 +165,13 @@ static void safetensors_strict(void **state)
         const sk_status status = sk_tensors_read_memory(bytes, size, "FILE", &file, &err);
         if (status != cases[i].status || !strstr(err.message, cases[i].says))
             fail_msg("%s: %d %s", cases[i].header, (int)status, err.message);
-        if (status != SK_OK)
-            assert_true(file.count == 0 && !file.items && !file.meta && strstr(err.message, "FILE"));
+        if (status != SK_OK) assert_true(file.count == 0 && !file.items && !file.meta && strstr(err.message, "FILE"));
         sk_tensors_free(&file);
         sk_free(bytes);
     }
 }
 
-static void number_formats(void **state)
-{
+static void number_formats(void **state) {
     (void)state;
     const uint16_t halves[] = {0x3c00, 0xc000, 0x0001, 0x03ff, 0x7bff, 0x7c00, 0x8000, 0x3555};
     const float expected[] = {1.f, -2.f, 0x1p-24f, 1023 * 0x1p-24f, 65504.f, INFINITY, -0.f, 0.333251953125f};
@@ -201,32 +190,31 @@ static void number_formats(void **state)
 }
 
 /* Values of the fixtures are index/8 in PyTorch's order. */
-static void check_fixture(const char *name)
-{
+static void check_fixture(const char *name) {
     static const struct {
         const char *name;
         int rank, shape[4];
-    } tensors[] = {{"conv.weight", 4, {2, 3, 2, 2}}, {"half", 2, {2, 3}}, {"bfloat", 1, {4}}, {"double", 1, {5}},
+    } tensors[] = {{"conv.weight", 4, {2, 3, 2, 2}},
+                   {"half", 2, {2, 3}},
+                   {"bfloat", 1, {4}},
+                   {"double", 1, {5}},
                    {"part", 2, {4, 6}}};
     char path[512];
     sk_tensor_file file;
     sk_error err = {0};
     snprintf(path, sizeof path, "%s/tests/fixtures/%s", SK_SOURCE_DIR, name);
-    if (sk_tensors_read(path, &file, &err) != SK_OK)
-        fail_msg("%s", err.message);
+    if (sk_tensors_read(path, &file, &err) != SK_OK) fail_msg("%s", err.message);
     assert_int_equal(file.count, 9);
     for (size_t t = 0; t < sizeof tensors / sizeof *tensors; t++) {
         const sk_tensor_entry *entry = sk_tensors_find(&file, tensors[t].name);
         assert_non_null(entry);
         assert_int_equal(entry->rank, tensors[t].rank);
         assert_memory_equal(entry->shape, tensors[t].shape, sizeof entry->shape);
-        for (size_t i = 0; i < entry->count; i++)
-            assert_true(entry->data[i] == (float)i / 8);
+        for (size_t i = 0; i < entry->count; i++) assert_true(entry->data[i] == (float)i / 8);
     }
     const sk_tensor_entry *entry = sk_tensors_find(&file, "transposed");
     assert_true(entry && entry->rank == 2 && entry->shape[0] == 3 && entry->shape[1] == 2);
-    for (size_t i = 0; i < 6; i++)
-        assert_true(entry->data[i] == (float)i / 8);
+    for (size_t i = 0; i < 6; i++) assert_true(entry->data[i] == (float)i / 8);
     entry = sk_tensors_find(&file, "expanded");
     assert_true(entry && entry->count == 3 && entry->data[0] == .5f && entry->data[2] == .5f);
     entry = sk_tensors_find(&file, "scalar");
@@ -236,16 +224,14 @@ static void check_fixture(const char *name)
     sk_tensors_free(&file);
 }
 
-static void checkpoints(void **state)
-{
+static void checkpoints(void **state) {
     (void)state;
     check_fixture("tiny.pth");
     check_fixture("tiny_stream.pth");
     check_fixture("tiny_wrapped.pth");
 }
 
-static void foreign_class_is_refused(void **state)
-{
+static void foreign_class_is_refused(void **state) {
     (void)state;
     sk_tensor_file file;
     sk_error err = {0};
@@ -258,8 +244,7 @@ static void foreign_class_is_refused(void **state)
 #define OP_STORAGE "(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0aX\3\0\0\0cpu"
 #define OP_BEGIN "\x80\2}X\1\0\0\0wctorch._utils\n_rebuild_tensor_v2\n(" OP_STORAGE
 
-static void put_stream(sk_text *text, const void *pickle, size_t size, int64_t stored)
-{
+static void put_stream(sk_text *text, const void *pickle, size_t size, int64_t stored) {
     static const char head[] = "\x80\2\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\2M\xe9\3."
                                "\x80\2}X\x0d\0\0\0little_endian\x88s.";
     static const char keys[] = "\x80\2]X\1\0\0\0\x61\x61.";
@@ -273,8 +258,7 @@ static void put_stream(sk_text *text, const void *pickle, size_t size, int64_t s
 
 /* A tensor `w` of a storage of `numel` values at `offset`, two dimensions. */
 static sk_status read_view_file(int numel, int offset, const int shape[2], const int stride[2], int64_t stored,
-                                float *first, sk_error *err)
-{
+                                float *first, sk_error *err) {
     sk_text pickle = {0}, file = {0};
     sk_tensor_file out;
     const int numbers[2][2] = {{shape[0], shape[1]}, {stride[0], stride[1]}};
@@ -301,8 +285,7 @@ static sk_status read_view_file(int numel, int offset, const int shape[2], const
     return status;
 }
 
-static void views_stay_inside(void **state)
-{
+static void views_stay_inside(void **state) {
     (void)state;
     static const struct {
         int numel, offset, shape[2], stride[2];
@@ -313,19 +296,19 @@ static void views_stay_inside(void **state)
         {4, 0, {2, 2}, {2, 1}, 4, SK_OK, 4},
         {4, 0, {2, 2}, {1, 2}, 4, SK_OK, 4},
         {4, 1, {2, 1}, {1, 1}, 4, SK_OK, 3},
-        {4, 1, {2, 2}, {2, 1}, 4, SK_ERR_FORMAT, 0},           /* one past the end */
-        {4, -1, {1, 1}, {1, 1}, 4, SK_ERR_FORMAT, 0},          /* before the beginning */
+        {4, 1, {2, 2}, {2, 1}, 4, SK_ERR_FORMAT, 0},  /* one past the end */
+        {4, -1, {1, 1}, {1, 1}, 4, SK_ERR_FORMAT, 0}, /* before the beginning */
         {4, 4, {1, 1}, {1, 1}, 4, SK_ERR_FORMAT, 0},
         {4, 3, {2, 2}, {-1, -1}, 4, SK_ERR_FORMAT, 0},
         {4, 0, {2, 2}, {0x7fffffff, 1}, 4, SK_ERR_FORMAT, 0},
         {4, 0, {0x7fffffff, 0x7fffffff}, {0, 0}, 4, SK_ERR_FORMAT, 0},
-        {4, 0, {16384, 16384}, {0, 0}, 4, SK_ERR_FORMAT, 0},   /* a gigabyte out of four values */
+        {4, 0, {16384, 16384}, {0, 0}, 4, SK_ERR_FORMAT, 0}, /* a gigabyte out of four values */
         {4, 0, {0, 2}, {1, 1}, 4, SK_ERR_FORMAT, 0},
         {4, 0, {-2, 2}, {1, 1}, 4, SK_ERR_FORMAT, 0},
-        {5, 0, {2, 2}, {2, 1}, 4, SK_ERR_FORMAT, 0},           /* pickle and storage differ in size */
+        {5, 0, {2, 2}, {2, 1}, 4, SK_ERR_FORMAT, 0}, /* pickle and storage differ in size */
         {3, 0, {1, 1}, {2, 1}, 4, SK_ERR_FORMAT, 0},
         {0, 0, {1, 1}, {1, 1}, 4, SK_ERR_FORMAT, 0},
-        {4, 0, {2, 2}, {2, 1}, 5, SK_ERR_FORMAT, 0},           /* storage longer than the file */
+        {4, 0, {2, 2}, {2, 1}, 5, SK_ERR_FORMAT, 0}, /* storage longer than the file */
         {4, 0, {2, 2}, {2, 1}, -1, SK_ERR_FORMAT, 0},
         {4, 0, {2, 2}, {2, 1}, INT64_MAX, SK_ERR_FORMAT, 0},
     };
@@ -339,23 +322,52 @@ static void views_stay_inside(void **state)
     }
 }
 
-static void hostile_pickles(void **state)
-{
+static void hostile_pickles(void **state) {
     (void)state;
-#define P(text) {text, sizeof text - 1}
+#define P(text)                                                                                                        \
+    { text, sizeof text - 1 }
     static const struct {
         const char *bytes;
         size_t size;
     } programs[] = {
-        P("cos\nsystem\n(X\4\0\0\0truetR."),       P("\x8c\x05posix\x8c\6system\x93(X\4\0\0\0truetR."),
-        P("cbuiltins\neval\n(X\1\0\0\0\x31tR."),   P("ios\nsystem\n."),
-        P("(cos\nsystem\nX\4\0\0\0trueo."),         P("}(X\1\0\0\0\x61u."),
-        P("ctorch\nFloatStorage\n)R."),              P("ccollections\nOrderedDict\nK\1\x85R."),
-        P("ctorch._utils\n_rebuild_tensor_v2\n)R."), P("ctorch._utils\n_rebuild_parameter\n)R."),
-        P("K\1Q."), P(")Q."), P("h\0."), P("q\0."), P("r\xff\xff\xff\xff."), P("]r\xff\xff\xff\x7f."), P("K\1K\2\x87."),
-        P("t."), P("u."), P("a."), P("s."), P("0."), P("."), P("(."), P(")K\1a."), P("K\1K\2."), P("}K\1b"),
-        P("X\xff\xff\xff\xff."), P("\x8a\xff."), P("\x8a\x09\1\1\1\1\1\1\1\1\1."), P("b."), P("K\1Nb."), P("R."),
-        P("\x93."), P(""), P("\x95\0\0"), P("cos"), P("\xff"),
+        P("cos\nsystem\n(X\4\0\0\0truetR."),
+        P("\x8c\x05posix\x8c\6system\x93(X\4\0\0\0truetR."),
+        P("cbuiltins\neval\n(X\1\0\0\0\x31tR."),
+        P("ios\nsystem\n."),
+        P("(cos\nsystem\nX\4\0\0\0trueo."),
+        P("}(X\1\0\0\0\x61u."),
+        P("ctorch\nFloatStorage\n)R."),
+        P("ccollections\nOrderedDict\nK\1\x85R."),
+        P("ctorch._utils\n_rebuild_tensor_v2\n)R."),
+        P("ctorch._utils\n_rebuild_parameter\n)R."),
+        P("K\1Q."),
+        P(")Q."),
+        P("h\0."),
+        P("q\0."),
+        P("r\xff\xff\xff\xff."),
+        P("]r\xff\xff\xff\x7f."),
+        P("K\1K\2\x87."),
+        P("t."),
+        P("u."),
+        P("a."),
+        P("s."),
+        P("0."),
+        P("."),
+        P("(."),
+        P(")K\1a."),
+        P("K\1K\2."),
+        P("}K\1b"),
+        P("X\xff\xff\xff\xff."),
+        P("\x8a\xff."),
+        P("\x8a\x09\1\1\1\1\1\1\1\1\1."),
+        P("b."),
+        P("K\1Nb."),
+        P("R."),
+        P("\x93."),
+        P(""),
+        P("\x95\0\0"),
+        P("cos"),
+        P("\xff"),
     };
 #undef P
     const long before = sk_memory_live();
@@ -364,8 +376,7 @@ static void hostile_pickles(void **state)
         sk_error err = {0};
         const uint8_t *bytes = (const uint8_t *)programs[i].bytes;
         const sk_status status = sk_pickle_run(&pickle, bytes, programs[i].size, "P", &err);
-        if (status != SK_ERR_FORMAT && status != SK_ERR_UNSUPPORTED)
-            fail_msg("pickle %zu: %d", i, (int)status);
+        if (status != SK_ERR_FORMAT && status != SK_ERR_UNSUPPORTED) fail_msg("pickle %zu: %d", i, (int)status);
         sk_pickle_free(&pickle);
     }
     /* A list inside itself is a value like any other: nothing walks it. */
@@ -384,8 +395,7 @@ static void hostile_pickles(void **state)
     assert_int_equal(sk_memory_live(), before);
 }
 
-static void names_the_unreadable(void **state)
-{
+static void names_the_unreadable(void **state) {
     (void)state;
     sk_tensor_file file;
     sk_error err = {0};
@@ -409,8 +419,7 @@ typedef struct sample {
     size_t size;
 } sample;
 
-static sample load(const char *name)
-{
+static sample load(const char *name) {
     sample s = {0};
     char path[512];
     snprintf(path, sizeof path, "%s/%s", SK_SOURCE_DIR, name);
@@ -418,8 +427,7 @@ static sample load(const char *name)
     return s;
 }
 
-static sample load_written(void)
-{
+static sample load_written(void) {
     sample s = {0};
     sk_tensor_file file;
     char *path = in_work("sample.safetensors");
@@ -432,16 +440,14 @@ static sample load_written(void)
 }
 
 /* Reads from a heap block of exactly the size, so that the sanitizer sees the first byte too many. */
-static sk_status try_read(const uint8_t *bytes, size_t size)
-{
+static sk_status try_read(const uint8_t *bytes, size_t size) {
     sk_tensor_file file;
     sk_error err = {0};
     uint8_t *exact = malloc(size ? size : 1);
     assert_non_null(exact);
     memcpy(exact, bytes, size);
     const sk_status status = sk_tensors_read_memory(exact, size, "damaged", &file, &err);
-    if (status != SK_OK)
-        assert_true(err.message[0] && err.code == status && file.count == 0);
+    if (status != SK_OK) assert_true(err.message[0] && err.code == status && file.count == 0);
     for (size_t i = 0; i < file.count; i++)
         for (size_t k = 0; k < file.items[i].count; k++) {
             volatile float touched = file.items[i].data[k];
@@ -452,8 +458,7 @@ static sk_status try_read(const uint8_t *bytes, size_t size)
     return status;
 }
 
-static void damage(const sample *s, int truncation_may_pass)
-{
+static void damage(const sample *s, int truncation_may_pass) {
     sk_rng rng = sk_rng_make(1, 2, 3);
     uint8_t *copy = malloc(s->size);
     assert_non_null(copy);
@@ -477,22 +482,18 @@ static void damage(const sample *s, int truncation_may_pass)
     free(copy);
 }
 
-static void damaged_files(void **state)
-{
+static void damaged_files(void **state) {
     (void)state;
     sample samples[] = {load("tests/fixtures/tiny.pth"), load("tests/fixtures/tiny_stream.pth"),
                         load("tests/fixtures/tiny_wrapped.pth"), load_written(), load("fuzz/seeds/onnx/folded")};
     const long before = sk_memory_live();
     /* protobuf has no end: an ONNX file cut between two metadata pairs is whole. */
-    for (size_t i = 0; i < sizeof samples / sizeof *samples; i++)
-        damage(&samples[i], i == 4);
+    for (size_t i = 0; i < sizeof samples / sizeof *samples; i++) damage(&samples[i], i == 4);
     assert_int_equal(sk_memory_live(), before);
-    for (size_t i = 0; i < sizeof samples / sizeof *samples; i++)
-        sk_free(samples[i].bytes);
+    for (size_t i = 0; i < sizeof samples / sizeof *samples; i++) sk_free(samples[i].bytes);
 }
 
-static void memory_runs_out(void **state)
-{
+static void memory_runs_out(void **state) {
     (void)state;
     sample samples[] = {load("tests/fixtures/tiny.pth"), load("tests/fixtures/tiny_stream.pth"), load_written(),
                         load("fuzz/seeds/onnx/folded")};
@@ -518,8 +519,7 @@ static void memory_runs_out(void **state)
     }
 }
 
-static void disk_is_full(void **state)
-{
+static void disk_is_full(void **state) {
     (void)state;
     sk_tensor_file file;
     char *path = in_work("full.safetensors");
@@ -543,8 +543,7 @@ static void disk_is_full(void **state)
 }
 
 /* ---- the card, JSON, real files --------------------------------------------------------------------------------- */
-static void card_travels(void **state)
-{
+static void card_travels(void **state) {
     (void)state;
     sk_tensor_file file = {0};
     sk_card card = sk_card_default(SK_ARCH_V3_LARGE), back = sk_card_default(SK_ARCH_V3_SMALL);
@@ -579,14 +578,12 @@ static void card_travels(void **state)
     sk_tensors_free(&file);
 }
 
-static void json_limits(void **state)
-{
+static void json_limits(void **state) {
     (void)state;
     cJSON *root = NULL;
     sk_error err = {0};
     sk_text text = {0};
-    for (int i = 0; i < 100; i++)
-        sk_text_add(&text, "[");
+    for (int i = 0; i < 100; i++) sk_text_add(&text, "[");
     assert_int_equal(sk_json_parse(text.data, text.size, "deep", &root, &err), SK_ERR_FORMAT);
     assert_non_null(strstr(err.message, "nested"));
     sk_text_free(&text);
@@ -618,8 +615,7 @@ static void json_limits(void **state)
 /* ---- ONNX -------------------------------------------------------------------------------------------------------- */
 
 /* A network whose batch norms do something. */
-static sk_model *make_model(sk_arch arch)
-{
+static sk_model *make_model(sk_arch arch) {
     sk_card card = sk_card_default(arch);
     sk_model *model = NULL;
     sk_rng rng = sk_rng_make(7, 7, 7);
@@ -637,18 +633,15 @@ static sk_model *make_model(sk_arch arch)
     return model;
 }
 
-static void run_model(sk_model *model, float *logits)
-{
+static void run_model(sk_model *model, float *logits) {
     uint8_t *images = malloc(2 * 96 * 96 * 3);
     sk_rng rng = sk_rng_make(1, 1, 1);
-    for (size_t i = 0; i < 2 * 96 * 96 * 3; i++)
-        images[i] = (uint8_t)sk_rng_next(&rng);
+    for (size_t i = 0; i < 2 * 96 * 96 * 3; i++) images[i] = (uint8_t)sk_rng_next(&rng);
     assert_int_equal(sk_model_forward(model, images, 2, 1, logits, NULL, NULL, NULL, NULL), SK_OK);
     free(images);
 }
 
-static void onnx_there_and_back(void **state)
-{
+static void onnx_there_and_back(void **state) {
     (void)state;
     char *path = in_work("model.onnx"), *again = in_work("again.onnx");
     for (int arch = 0; arch < 2; arch++) {
@@ -658,13 +651,11 @@ static void onnx_there_and_back(void **state)
         size_t size = 0, size_second = 0;
         assert_int_equal(sk_export_onnx(model, path, NULL), SK_OK);
         sk_error err = {0};
-        if (sk_model_read(path, &back, &err) != SK_OK)
-            fail_msg("%s", err.message);
+        if (sk_model_read(path, &back, &err) != SK_OK) fail_msg("%s", err.message);
         assert_memory_equal(sk_model_card(back), sk_model_card(model), sizeof(sk_card));
         run_model(model, logits);
         run_model(back, logits_back);
-        for (int i = 0; i < 4; i++)
-            assert_true(fabsf(logits[i] - logits_back[i]) <= 1e-6f * fabsf(logits[i]) + 1e-7f);
+        for (int i = 0; i < 4; i++) assert_true(fabsf(logits[i] - logits_back[i]) <= 1e-6f * fabsf(logits[i]) + 1e-7f);
         assert_true(logits[0] != logits[2]);
         /* The folded weights are the same to the last bit, so that a second export is the same file. */
         assert_int_equal(sk_export_onnx(back, again, NULL), SK_OK);
@@ -681,8 +672,7 @@ static void onnx_there_and_back(void **state)
     sk_free(again);
 }
 
-static void onnx_export_under_failure(void **state)
-{
+static void onnx_export_under_failure(void **state) {
     (void)state;
     char *path = in_work("failing.onnx");
     sk_model *model = make_model(SK_ARCH_V3_SMALL);
@@ -694,8 +684,7 @@ static void onnx_export_under_failure(void **state)
         const sk_status status = sk_export_onnx(model, path, &err);
         sk_memory_fail_at(-1, 0);
         assert_int_equal(sk_memory_live(), before);
-        if (status == SK_OK)
-            break;
+        if (status == SK_OK) break;
         failures++;
         assert_int_equal(status, SK_ERR_MEMORY);
         assert_false(sk_path_exists(path));
@@ -708,8 +697,7 @@ static void onnx_export_under_failure(void **state)
     sk_free(path);
 }
 
-static void foreign_onnx_is_refused(void **state)
-{
+static void foreign_onnx_is_refused(void **state) {
     (void)state;
     sample s = load("fuzz/seeds/onnx/folded");
     sk_tensor_file file;
@@ -727,8 +715,7 @@ static void foreign_onnx_is_refused(void **state)
     sk_free(s.bytes);
 }
 
-static void real_backbone(void **state)
-{
+static void real_backbone(void **state) {
     (void)state;
     const char *shared = getenv("SISKIN_SHARED");
     char path[512];
@@ -741,28 +728,34 @@ static void real_backbone(void **state)
         print_message("left out: no %s\n", path);
         skip();
     }
-    if (sk_tensors_read(path, &file, &err) != SK_OK)
-        fail_msg("%s", err.message);
+    if (sk_tensors_read(path, &file, &err) != SK_OK) fail_msg("%s", err.message);
     assert_int_equal(file.count, 206);
     for (size_t i = 0; i < file.count; i++)
-        if (!strstr(file.items[i].name, "running_"))
-            values += file.items[i].count;
+        if (!strstr(file.items[i].name, "running_")) values += file.items[i].count;
     assert_int_equal(values, 927008);
     sk_tensors_free(&file);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trip),     cmocka_unit_test(adding_refuses),
-        cmocka_unit_test(number_formats), cmocka_unit_test(safetensors_strict),
-        cmocka_unit_test(checkpoints),    cmocka_unit_test(foreign_class_is_refused),
-        cmocka_unit_test(views_stay_inside), cmocka_unit_test(hostile_pickles),
-        cmocka_unit_test(names_the_unreadable), cmocka_unit_test(damaged_files),
-        cmocka_unit_test(memory_runs_out), cmocka_unit_test(disk_is_full),
-        cmocka_unit_test(card_travels),   cmocka_unit_test(json_limits),
-        cmocka_unit_test(real_backbone),  cmocka_unit_test(onnx_there_and_back),
-        cmocka_unit_test(onnx_export_under_failure), cmocka_unit_test(foreign_onnx_is_refused),
+        cmocka_unit_test(round_trip),
+        cmocka_unit_test(adding_refuses),
+        cmocka_unit_test(number_formats),
+        cmocka_unit_test(safetensors_strict),
+        cmocka_unit_test(checkpoints),
+        cmocka_unit_test(foreign_class_is_refused),
+        cmocka_unit_test(views_stay_inside),
+        cmocka_unit_test(hostile_pickles),
+        cmocka_unit_test(names_the_unreadable),
+        cmocka_unit_test(damaged_files),
+        cmocka_unit_test(memory_runs_out),
+        cmocka_unit_test(disk_is_full),
+        cmocka_unit_test(card_travels),
+        cmocka_unit_test(json_limits),
+        cmocka_unit_test(real_backbone),
+        cmocka_unit_test(onnx_there_and_back),
+        cmocka_unit_test(onnx_export_under_failure),
+        cmocka_unit_test(foreign_onnx_is_refused),
     };
     return cmocka_run_group_tests(tests, make_work, remove_work);
 }

@@ -9,20 +9,16 @@
 #include <string.h>
 
 /* cJSON descends recursively up to 1000 levels; a limit checked beforehand keeps small stacks safe. */
-static int too_deep(const char *bytes, size_t size)
-{
+static int too_deep(const char *bytes, size_t size) {
     int depth = 0, in_string = 0;
     for (size_t i = 0; i < size; i++) {
         if (in_string) {
-            if (bytes[i] == '\\')
-                i++;
-            else if (bytes[i] == '"')
-                in_string = 0;
+            if (bytes[i] == '\\') i++;
+            else if (bytes[i] == '"') in_string = 0;
         } else if (bytes[i] == '"') {
             in_string = 1;
         } else if (bytes[i] == '[' || bytes[i] == '{') {
-            if (++depth > SK_JSON_DEPTH_MAX)
-                return 1;
+            if (++depth > SK_JSON_DEPTH_MAX) return 1;
         } else if (bytes[i] == ']' || bytes[i] == '}') {
             depth--;
         }
@@ -30,8 +26,7 @@ static int too_deep(const char *bytes, size_t size)
     return 0;
 }
 
-sk_status sk_json_parse(const char *bytes, size_t size, const char *what, cJSON **out, sk_error *err)
-{
+sk_status sk_json_parse(const char *bytes, size_t size, const char *what, cJSON **out, sk_error *err) {
     const char *end = NULL;
     *out = NULL;
     if (size > SK_JSON_SIZE_MAX)
@@ -52,21 +47,18 @@ sk_status sk_json_parse(const char *bytes, size_t size, const char *what, cJSON 
     return SK_OK;
 }
 
-sk_status sk_json_read(const char *path, cJSON **out, sk_error *err)
-{
+sk_status sk_json_read(const char *path, cJSON **out, sk_error *err) {
     uint8_t *bytes = NULL;
     size_t size = 0;
     *out = NULL;
     sk_status status = sk_file_read(path, &bytes, &size, err);
-    if (status == SK_OK)
-        status = sk_json_parse((const char *)bytes, size, path, out, err);
+    if (status == SK_OK) status = sk_json_parse((const char *)bytes, size, path, out, err);
     sk_free(bytes);
     return status;
 }
 
 sk_status sk_json_number(const cJSON *object, const char *key, double min, double max, const char *what, double *out,
-                         sk_error *err)
-{
+                         sk_error *err) {
     const cJSON *member = cJSON_GetObjectItemCaseSensitive(object, key);
     if (!cJSON_IsNumber(member))
         return sk_fail(err, SK_ERR_FORMAT, "%s: %s is %s", what, key, member ? "not a number" : "missing");
@@ -78,22 +70,18 @@ sk_status sk_json_number(const cJSON *object, const char *key, double min, doubl
 }
 
 sk_status sk_json_integer(const cJSON *object, const char *key, int64_t min, int64_t max, const char *what,
-                          int64_t *out, sk_error *err)
-{
+                          int64_t *out, sk_error *err) {
     double value = 0;
     const double limit = 9007199254740992.0; /* 2^53: beyond it a JSON number is no longer exact */
     const sk_status status = sk_json_number(object, key, min < -(int64_t)limit ? -limit : (double)min,
                                             max > (int64_t)limit ? limit : (double)max, what, &value, err);
-    if (status != SK_OK)
-        return status;
-    if (value != floor(value))
-        return sk_fail(err, SK_ERR_FORMAT, "%s: %s is %g, not a whole number", what, key, value);
+    if (status != SK_OK) return status;
+    if (value != floor(value)) return sk_fail(err, SK_ERR_FORMAT, "%s: %s is %g, not a whole number", what, key, value);
     *out = (int64_t)value;
     return SK_OK;
 }
 
-sk_status sk_json_string(const cJSON *object, const char *key, const char *what, const char **out, sk_error *err)
-{
+sk_status sk_json_string(const cJSON *object, const char *key, const char *what, const char **out, sk_error *err) {
     const cJSON *member = cJSON_GetObjectItemCaseSensitive(object, key);
     if (!cJSON_IsString(member))
         return sk_fail(err, SK_ERR_FORMAT, "%s: %s is %s", what, key, member ? "not a text" : "missing");
@@ -102,27 +90,21 @@ sk_status sk_json_string(const cJSON *object, const char *key, const char *what,
 }
 
 /* Length of the valid UTF-8 sequence at `s`, 0 if it is broken, overlong, a surrogate or beyond U+10FFFF. */
-static size_t utf8_length(const unsigned char *s)
-{
-    if (s[0] < 0x80)
-        return 1;
-    if (s[0] >= 0xc2 && s[0] <= 0xdf)
-        return (s[1] & 0xc0) == 0x80 ? 2 : 0;
+static size_t utf8_length(const unsigned char *s) {
+    if (s[0] < 0x80) return 1;
+    if (s[0] >= 0xc2 && s[0] <= 0xdf) return (s[1] & 0xc0) == 0x80 ? 2 : 0;
     if (s[0] >= 0xe0 && s[0] <= 0xef) {
-        if ((s[1] & 0xc0) != 0x80 || (s[2] & 0xc0) != 0x80)
-            return 0;
+        if ((s[1] & 0xc0) != 0x80 || (s[2] & 0xc0) != 0x80) return 0;
         return (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ? 0 : 3;
     }
     if (s[0] >= 0xf0 && s[0] <= 0xf4) {
-        if ((s[1] & 0xc0) != 0x80 || (s[2] & 0xc0) != 0x80 || (s[3] & 0xc0) != 0x80)
-            return 0;
+        if ((s[1] & 0xc0) != 0x80 || (s[2] & 0xc0) != 0x80 || (s[3] & 0xc0) != 0x80) return 0;
         return (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f) ? 0 : 4;
     }
     return 0;
 }
 
-void sk_json_put_string(sk_text *text, const char *value)
-{
+void sk_json_put_string(sk_text *text, const char *value) {
     if (!value) {
         sk_text_add(text, "null");
         return;
@@ -130,21 +112,16 @@ void sk_json_put_string(sk_text *text, const char *value)
     sk_text_add_bytes(text, "\"", 1);
     for (const unsigned char *s = (const unsigned char *)value; *s;) {
         const size_t length = utf8_length(s);
-        if (length == 0)
-            sk_text_add(text, "\\ufffd");
-        else if (*s == '"' || *s == '\\')
-            sk_text_add(text, "\\%c", *s);
-        else if (*s < 0x20 || *s == 0x7f)
-            sk_text_add(text, "\\u%04x", *s);
-        else
-            sk_text_add_bytes(text, s, length);
+        if (length == 0) sk_text_add(text, "\\ufffd");
+        else if (*s == '"' || *s == '\\') sk_text_add(text, "\\%c", *s);
+        else if (*s < 0x20 || *s == 0x7f) sk_text_add(text, "\\u%04x", *s);
+        else sk_text_add_bytes(text, s, length);
         s += length ? length : 1;
     }
     sk_text_add_bytes(text, "\"", 1);
 }
 
-void sk_json_put_number(sk_text *text, double value)
-{
+void sk_json_put_number(sk_text *text, double value) {
     char digits[40];
     if (!isfinite(value)) {
         sk_text_add(text, "null");
@@ -152,11 +129,9 @@ void sk_json_put_number(sk_text *text, double value)
     }
     for (int precision = 1; precision <= 17; precision++) {
         snprintf(digits, sizeof digits, "%.*g", precision, value);
-        if (strtod(digits, NULL) == value)
-            break;
+        if (strtod(digits, NULL) == value) break;
     }
     for (char *c = digits; *c; c++)
-        if (*c == ',')
-            *c = '.';
+        if (*c == ',') *c = '.';
     sk_text_add(text, "%s", digits);
 }

@@ -9,8 +9,7 @@
 #error "model files are little-endian and are read without swapping"
 #endif
 
-static float half_to_float(uint16_t half)
-{
+static float half_to_float(uint16_t half) {
     const uint32_t sign = (uint32_t)(half & 0x8000u) << 16, magnitude = (uint32_t)(half & 0x7fffu) << 13;
     uint32_t bits;
     float value;
@@ -25,20 +24,17 @@ static float half_to_float(uint16_t half)
     return sign ? -value : value;
 }
 
-size_t sk_number_size(sk_number type)
-{
+size_t sk_number_size(sk_number type) {
     return type == SK_NUMBER_F32 ? 4 : type == SK_NUMBER_F16 || type == SK_NUMBER_BF16 ? 2 : 8;
 }
 
-int64_t sk_number_i64(const uint8_t *bytes)
-{
+int64_t sk_number_i64(const uint8_t *bytes) {
     int64_t value;
     memcpy(&value, bytes, 8);
     return value;
 }
 
-void sk_numbers_to_float(sk_number type, const uint8_t *bytes, size_t count, size_t stride, float *out)
-{
+void sk_numbers_to_float(sk_number type, const uint8_t *bytes, size_t count, size_t stride, float *out) {
     const size_t step = stride * sk_number_size(type);
     if (type == SK_NUMBER_F32 && stride == 1) {
         memcpy(out, bytes, count * 4);
@@ -49,9 +45,7 @@ void sk_numbers_to_float(sk_number type, const uint8_t *bytes, size_t count, siz
         uint16_t half;
         double wide;
         switch (type) {
-        case SK_NUMBER_F32:
-            memcpy(&out[i], at, 4);
-            break;
+        case SK_NUMBER_F32: memcpy(&out[i], at, 4); break;
         case SK_NUMBER_F16:
             memcpy(&half, at, 2);
             out[i] = half_to_float(half);
@@ -66,9 +60,7 @@ void sk_numbers_to_float(sk_number type, const uint8_t *bytes, size_t count, siz
             memcpy(&wide, at, 8);
             out[i] = (float)wide;
             break;
-        case SK_NUMBER_I64:
-            out[i] = (float)sk_number_i64(at);
-            break;
+        case SK_NUMBER_I64: out[i] = (float)sk_number_i64(at); break;
         }
     }
 }

@@ -16,26 +16,21 @@ typedef struct wire_field {
     wire bytes;
 } wire_field;
 
-static int read_varint(wire *in, uint64_t *out)
-{
+static int read_varint(wire *in, uint64_t *out) {
     *out = 0;
     for (unsigned shift = 0; shift < 64 && in->at < in->end; shift += 7) {
         const uint8_t byte = *in->at++;
         *out |= (uint64_t)(byte & 0x7f) << shift;
-        if (!(byte & 0x80))
-            return 1;
+        if (!(byte & 0x80)) return 1;
     }
     return 0;
 }
 
 /* 1: a field, 0: the end, -1: broken. */
-static int next_field(wire *in, wire_field *field)
-{
+static int next_field(wire *in, wire_field *field) {
     uint64_t tag = 0, length = 0;
-    if (in->at == in->end)
-        return 0;
-    if (!read_varint(in, &tag) || tag >> 3 == 0 || tag >> 32)
-        return -1;
+    if (in->at == in->end) return 0;
+    if (!read_varint(in, &tag) || tag >> 3 == 0 || tag >> 32) return -1;
     memset(field, 0, sizeof *field);
     field->number = (uint32_t)(tag >> 3);
     field->type = (uint32_t)(tag & 7);
@@ -43,36 +38,30 @@ static int next_field(wire *in, wire_field *field)
     case 0: return read_varint(in, &field->value) ? 1 : -1;
     case 1: length = 8; break;
     case 2:
-        if (!read_varint(in, &length))
-            return -1;
+        if (!read_varint(in, &length)) return -1;
         break;
     case 5: length = 4; break;
     default: return -1; /* groups do not occur */
     }
-    if (length > (uint64_t)(in->end - in->at))
-        return -1;
+    if (length > (uint64_t)(in->end - in->at)) return -1;
     field->bytes = (wire){in->at, in->at + length};
     in->at += length;
     return 1;
 }
 
-static sk_status broken(const char *what, sk_error *err)
-{
+static sk_status broken(const char *what, sk_error *err) {
     return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: damaged ONNX file", what);
 }
 
-static sk_status copy_text(wire bytes, const char *what, char **out, sk_error *err)
-{
+static sk_status copy_text(wire bytes, const char *what, char **out, sk_error *err) {
     const size_t length = (size_t)(bytes.end - bytes.at);
-    if (length > 65536 || memchr(bytes.at, 0, length))
-        return broken(what, err);
+    if (length > 65536 || memchr(bytes.at, 0, length)) return broken(what, err);
     sk_free(*out);
     *out = sk_format("%.*s", (int)length, (const char *)bytes.at);
     return *out ? SK_OK : sk_fail_memory(err, what);
 }
 
-static sk_status read_metadata(wire in, const char *what, sk_tensor_file *out, sk_error *err)
-{
+static sk_status read_metadata(wire in, const char *what, sk_tensor_file *out, sk_error *err) {
     char *key = NULL, *value = NULL;
     wire_field field;
     sk_status status = SK_OK;
@@ -80,10 +69,8 @@ static sk_status read_metadata(wire in, const char *what, sk_tensor_file *out, s
     while (status == SK_OK && (more = next_field(&in, &field)) > 0)
         if (field.type == 2 && (field.number == 1 || field.number == 2))
             status = copy_text(field.bytes, what, field.number == 1 ? &key : &value, err);
-    if (status == SK_OK && (more < 0 || !key))
-        status = broken(what, err);
-    if (status == SK_OK)
-        status = sk_tensors_set_meta(out, key, value ? value : "", err);
+    if (status == SK_OK && (more < 0 || !key)) status = broken(what, err);
+    if (status == SK_OK) status = sk_tensors_set_meta(out, key, value ? value : "", err);
     sk_free(key);
     sk_free(value);
     return status;
@@ -97,17 +84,14 @@ typedef struct onnx_tensor {
     wire raw;
 } onnx_tensor;
 
-static int add_dimension(onnx_tensor *tensor, uint64_t value)
-{
-    if (tensor->rank == 4 || value > SK_TENSOR_COUNT_MAX)
-        return 0;
+static int add_dimension(onnx_tensor *tensor, uint64_t value) {
+    if (tensor->rank == 4 || value > SK_TENSOR_COUNT_MAX) return 0;
     tensor->small[tensor->rank] = (int)value;
     tensor->shape[tensor->rank++] = (int64_t)value;
     return 1;
 }
 
-static sk_status read_tensor_fields(wire in, const char *what, onnx_tensor *tensor, sk_error *err)
-{
+static sk_status read_tensor_fields(wire in, const char *what, onnx_tensor *tensor, sk_error *err) {
     wire_field field;
     sk_status status = SK_OK;
     int more = 0;
@@ -119,12 +103,9 @@ static sk_status read_tensor_fields(wire in, const char *what, onnx_tensor *tens
             while (status == SK_OK && field.bytes.at < field.bytes.end)
                 status = read_varint(&field.bytes, &dimension) && add_dimension(tensor, dimension) ? SK_OK
                                                                                                    : broken(what, err);
-        else if (field.number == 2 && field.type == 0)
-            tensor->type = field.value;
-        else if (field.number == 8 && field.type == 2)
-            status = copy_text(field.bytes, what, &tensor->name, err);
-        else if (field.number == 9 && field.type == 2)
-            tensor->raw = field.bytes;
+        else if (field.number == 2 && field.type == 0) tensor->type = field.value;
+        else if (field.number == 8 && field.type == 2) status = copy_text(field.bytes, what, &tensor->name, err);
+        else if (field.number == 9 && field.type == 2) tensor->raw = field.bytes;
     }
     if (status == SK_OK && (more < 0 || !tensor->name || !tensor->name[0] || tensor->type != 1 || !tensor->raw.at))
         return broken(what, err);
@@ -133,39 +114,31 @@ static sk_status read_tensor_fields(wire in, const char *what, onnx_tensor *tens
 
 /* The batch norm behind convolution X.0, whose bias it was: the file's bias as beta, and a variance to which adding the
  * epsilon of 1e-3 gives 1. Takes the bias out of the list. */
-static sk_status unfold_bias(sk_tensor_file *out, const char *module, const float *bias, int count, sk_error *err)
-{
+static sk_status unfold_bias(sk_tensor_file *out, const char *module, const float *bias, int count, sk_error *err) {
     static const char *const parts[] = {"weight", "bias", "running_mean", "running_var"};
     static const float values[] = {1.f, 0.f, 0.f, 1.f - 1e-3f};
     for (int i = 0; i < 4; i++) {
         char *name = sk_format("%s.1.%s", module, parts[i]);
-        if (!name)
-            return sk_fail_memory(err, "a tensor");
+        if (!name) return sk_fail_memory(err, "a tensor");
         const sk_status status = sk_tensors_add(out, name, 1, &count, i == 1 ? bias : NULL, err);
         sk_free(name);
-        if (status != SK_OK)
-            return status;
-        for (int k = 0; i != 1 && k < count; k++)
-            out->items[out->count - 1].data[k] = values[i];
+        if (status != SK_OK) return status;
+        for (int k = 0; i != 1 && k < count; k++) out->items[out->count - 1].data[k] = values[i];
     }
     return SK_OK;
 }
 
-static sk_status add_initializer(wire in, const char *what, sk_tensor_file *out, sk_error *err)
-{
+static sk_status add_initializer(wire in, const char *what, sk_tensor_file *out, sk_error *err) {
     static const char suffix[] = ".0.bias";
     onnx_tensor tensor = {0};
     size_t count = 0;
     float *data = NULL;
     sk_status status = read_tensor_fields(in, what, &tensor, err);
-    if (status == SK_OK)
-        status = sk_shape_count(tensor.name, tensor.rank, tensor.shape, &count, err);
+    if (status == SK_OK) status = sk_shape_count(tensor.name, tensor.rank, tensor.shape, &count, err);
     if (status == SK_OK && (uint64_t)count * 4 != (uint64_t)(tensor.raw.end - tensor.raw.at))
         status = sk_fail(err, SK_ERR_FORMAT, "cannot read %s: tensor %.80s is cut off", what, tensor.name);
-    if (status == SK_OK && !(data = sk_alloc(count, sizeof *data)))
-        status = sk_fail_memory(err, what);
-    if (status != SK_OK)
-        goto done;
+    if (status == SK_OK && !(data = sk_alloc(count, sizeof *data))) status = sk_fail_memory(err, what);
+    if (status != SK_OK) goto done;
     sk_numbers_to_float(SK_NUMBER_F32, tensor.raw.at, count, 1, data);
     if (strncmp(tensor.name, "features.", 9) == 0 && sk_has_suffix(tensor.name, suffix) && tensor.rank == 1) {
         tensor.name[strlen(tensor.name) - (sizeof suffix - 1)] = '\0';
@@ -173,27 +146,23 @@ static sk_status add_initializer(wire in, const char *what, sk_tensor_file *out,
     } else {
         status = sk_tensors_add(out, tensor.name, tensor.rank, tensor.small, data, err);
     }
-    if (status != SK_OK)
-        sk_error_prefix(err, status, "cannot read %s", what);
+    if (status != SK_OK) sk_error_prefix(err, status, "cannot read %s", what);
 done:
     sk_free(data);
     sk_free(tensor.name);
     return status;
 }
 
-static sk_status read_graph(wire in, const char *what, sk_tensor_file *out, sk_error *err)
-{
+static sk_status read_graph(wire in, const char *what, sk_tensor_file *out, sk_error *err) {
     wire_field field;
     sk_status status = SK_OK;
     int more = 0;
     while (status == SK_OK && (more = next_field(&in, &field)) > 0)
-        if (field.number == 5 && field.type == 2)
-            status = add_initializer(field.bytes, what, out, err);
+        if (field.number == 5 && field.type == 2) status = add_initializer(field.bytes, what, out, err);
     return status == SK_OK && more < 0 ? broken(what, err) : status;
 }
 
-sk_status sk_onnx_parse(const uint8_t *bytes, size_t size, const char *what, sk_tensor_file *out, sk_error *err)
-{
+sk_status sk_onnx_parse(const uint8_t *bytes, size_t size, const char *what, sk_tensor_file *out, sk_error *err) {
     static const char producer[] = "siskin";
     wire in = {bytes, bytes + size};
     wire graph = {0};
@@ -201,23 +170,16 @@ sk_status sk_onnx_parse(const uint8_t *bytes, size_t size, const char *what, sk_
     sk_status status = SK_OK;
     int more = 0, ours = 0;
     while (status == SK_OK && (more = next_field(&in, &field)) > 0) {
-        if (field.type != 2)
-            continue;
+        if (field.type != 2) continue;
         if (field.number == 2)
             ours = field.bytes.end - field.bytes.at == sizeof producer - 1 &&
                    memcmp(field.bytes.at, producer, sizeof producer - 1) == 0;
-        else if (field.number == 7)
-            graph = field.bytes;
-        else if (field.number == 14)
-            status = read_metadata(field.bytes, what, out, err);
+        else if (field.number == 7) graph = field.bytes;
+        else if (field.number == 14) status = read_metadata(field.bytes, what, out, err);
     }
-    if (status != SK_OK)
-        return status;
-    if (more < 0)
-        return broken(what, err);
-    if (!ours)
-        return sk_fail(err, SK_ERR_UNSUPPORTED, "cannot read %s: not an ONNX file written by siskin", what);
-    if (!graph.at)
-        return broken(what, err);
+    if (status != SK_OK) return status;
+    if (more < 0) return broken(what, err);
+    if (!ours) return sk_fail(err, SK_ERR_UNSUPPORTED, "cannot read %s: not an ONNX file written by siskin", what);
+    if (!graph.at) return broken(what, err);
     return read_graph(graph, what, out, err);
 }

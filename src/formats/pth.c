@@ -28,8 +28,7 @@ typedef struct pth_source {
 
 /* ---- one entry of the zip ---------------------------------------------------------------------------------- */
 static sk_status read_entry(const pth_source *source, const char *name, uint64_t size_max, uint8_t **out, size_t *size,
-                            sk_error *err)
-{
+                            sk_error *err) {
     zip_stat_t stat;
     zip_file_t *entry = NULL;
     uint8_t *bytes = NULL;
@@ -48,14 +47,12 @@ static sk_status read_entry(const pth_source *source, const char *name, uint64_t
     if (!entry)
         status = sk_fail(err, SK_ERR_FORMAT, "cannot read %s: entry %.80s: %s", source->what, name,
                          zip_strerror(source->zip));
-    else if (!bytes)
-        status = sk_fail_memory(err, source->what);
+    else if (!bytes) status = sk_fail_memory(err, source->what);
     /* The second read makes libzip compare the checksum. */
     else if (zip_fread(entry, bytes, stat.size) != (zip_int64_t)stat.size ||
              zip_fread(entry, bytes + stat.size, 1) != 0)
         status = sk_fail(err, SK_ERR_FORMAT, "cannot read %s: entry %.80s is damaged", source->what, name);
-    if (entry)
-        zip_fclose(entry);
+    if (entry) zip_fclose(entry);
     if (status != SK_OK) {
         sk_free(bytes);
         return status;
@@ -66,32 +63,28 @@ static sk_status read_entry(const pth_source *source, const char *name, uint64_t
 }
 
 /* ---- storages ---------------------------------------------------------------------------------------------- */
-static int same_key(const pk_value *a, const pk_value *b)
-{
+static int same_key(const pk_value *a, const pk_value *b) {
     return a && b && a->length == b->length && memcmp(a->text, b->text, a->length) == 0;
 }
 
-static sk_status load_storage(pth_source *source, const pk_value *key, uint64_t size, sk_error *err)
-{
+static sk_status load_storage(pth_source *source, const pk_value *key, uint64_t size, sk_error *err) {
     if (!same_key(source->current.key, key)) {
         sk_free(source->current.owned);
         memset(&source->current, 0, sizeof source->current);
         if (source->zip) {
             char *name = sk_format("%sdata/%.*s", source->prefix, key->length < 64 ? (int)key->length : 64, key->text);
-            if (!name)
-                return sk_fail_memory(err, source->what);
-            const sk_status status = memchr(key->text, 0, key->length)
-                ? sk_fail(err, SK_ERR_FORMAT, "cannot read %s: bad storage key", source->what)
-                : read_entry(source, name, size, &source->current.owned, &source->current.size, err);
+            if (!name) return sk_fail_memory(err, source->what);
+            const sk_status status =
+                memchr(key->text, 0, key->length)
+                    ? sk_fail(err, SK_ERR_FORMAT, "cannot read %s: bad storage key", source->what)
+                    : read_entry(source, name, size, &source->current.owned, &source->current.size, err);
             sk_free(name);
-            if (status != SK_OK)
-                return status;
+            if (status != SK_OK) return status;
             source->current.bytes = source->current.owned;
             source->current.key = key;
         } else {
             for (size_t i = 0; i < source->table_count; i++)
-                if (same_key(source->table[i].key, key))
-                    source->current = source->table[i];
+                if (same_key(source->table[i].key, key)) source->current = source->table[i];
         }
     }
     if (!source->current.key || source->current.size != size)
@@ -111,8 +104,8 @@ typedef struct pth_view {
 } pth_view;
 
 /* Everything about the tensor, checked: the farthest element lies inside the storage. */
-static sk_status read_view(const sk_pickle *p, const pk_value *tensor, const char *name, pth_view *view, sk_error *err)
-{
+static sk_status read_view(const sk_pickle *p, const pk_value *tensor, const char *name, pth_view *view,
+                           sk_error *err) {
     const pk_value *arguments = &p->values[tensor->number];
     const pk_value *storage = sk_pickle_item(p, arguments, 0, PK_STORAGE);
     const pk_value *shape = sk_pickle_item(p, arguments, 2, PK_TUPLE);
@@ -138,8 +131,7 @@ static sk_status read_view(const sk_pickle *p, const pk_value *tensor, const cha
         view->stride[i] = stride->number;
     }
     const sk_status status = sk_shape_count(name, view->rank, view->shape, &view->count, err);
-    if (status != SK_OK)
-        return status;
+    if (status != SK_OK) return status;
     int64_t last = view->offset;
     for (int i = 0; i < view->rank; i++) {
         view->small[i] = (int)view->shape[i];
@@ -148,8 +140,7 @@ static sk_status read_view(const sk_pickle *p, const pk_value *tensor, const cha
     return last < numel ? SK_OK : sk_fail(err, SK_ERR_FORMAT, "tensor %.80s lies outside its storage", name);
 }
 
-static void copy_view(const pth_view *view, const uint8_t *bytes, float *out)
-{
+static void copy_view(const pth_view *view, const uint8_t *bytes, float *out) {
     int64_t shape[4] = {1, 1, 1, 1}, stride[4] = {0, 0, 0, 0};
     const size_t size = sk_number_size(view->type);
     for (int i = 0; i < view->rank; i++) {
@@ -165,18 +156,15 @@ static void copy_view(const pth_view *view, const uint8_t *bytes, float *out)
 }
 
 static sk_status add_tensor(pth_source *source, const sk_pickle *p, const pk_value *tensor, const char *name,
-                            sk_tensor_file *out, sk_error *err)
-{
+                            sk_tensor_file *out, sk_error *err) {
     pth_view view;
     sk_status status = read_view(p, tensor, name, &view, err);
-    if (status != SK_OK)
-        return sk_error_prefix(err, status, "cannot read %s", source->what);
+    if (status != SK_OK) return sk_error_prefix(err, status, "cannot read %s", source->what);
     if (view.count > source->budget)
         return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: its tensors are larger than the file", source->what);
     source->budget -= view.count;
     status = load_storage(source, view.key, view.numel * sk_number_size(view.type), err);
-    if (status != SK_OK)
-        return status;
+    if (status != SK_OK) return status;
     if (view.type == SK_NUMBER_I64 && view.count == 1)
         status = sk_tensors_add_i64(out, name, sk_number_i64(source->current.bytes + view.offset * 8), err);
     else if ((status = sk_tensors_add(out, name, view.rank, view.small, NULL, err)) == SK_OK)
@@ -184,20 +172,16 @@ static sk_status add_tensor(pth_source *source, const sk_pickle *p, const pk_val
     return status == SK_OK ? SK_OK : sk_error_prefix(err, status, "cannot read %s", source->what);
 }
 
-static int holds_tensor(const sk_pickle *p, const pk_value *dict)
-{
+static int holds_tensor(const sk_pickle *p, const pk_value *dict) {
     for (size_t i = 0; dict->type == PK_DICT && i + 1 < dict->count; i += 2)
-        if (p->values[dict->items[i]].type == PK_TEXT && p->values[dict->items[i + 1]].type == PK_TENSOR)
-            return 1;
+        if (p->values[dict->items[i]].type == PK_TEXT && p->values[dict->items[i + 1]].type == PK_TENSOR) return 1;
     return 0;
 }
 
-static const pk_value *find_state_dict(const sk_pickle *p)
-{
+static const pk_value *find_state_dict(const sk_pickle *p) {
     static const char *const wrappers[] = {"state_dict", "model_state_dict", "model"};
     const pk_value *root = &p->values[p->root];
-    if (holds_tensor(p, root))
-        return root;
+    if (holds_tensor(p, root)) return root;
     for (size_t w = 0; w < sizeof wrappers / sizeof *wrappers; w++)
         for (size_t i = 0; root->type == PK_DICT && i + 1 < root->count; i += 2)
             if (sk_pickle_is_text(&p->values[root->items[i]], wrappers[w]) &&
@@ -206,32 +190,27 @@ static const pk_value *find_state_dict(const sk_pickle *p)
     return NULL;
 }
 
-static sk_status add_state_dict(pth_source *source, const sk_pickle *p, sk_tensor_file *out, sk_error *err)
-{
+static sk_status add_state_dict(pth_source *source, const sk_pickle *p, sk_tensor_file *out, sk_error *err) {
     const pk_value *dict = find_state_dict(p);
     if (!dict)
         return sk_fail(err, SK_ERR_FORMAT,
                        "cannot read %s: no state_dict in it, alone or under \"state_dict\" or \"model\"", source->what);
     for (size_t i = 0; i + 1 < dict->count; i += 2) {
         const pk_value *key = &p->values[dict->items[i]], *value = &p->values[dict->items[i + 1]];
-        if (key->type != PK_TEXT || value->type != PK_TENSOR)
-            continue; /* counters and settings beside the tensors */
+        if (key->type != PK_TEXT || value->type != PK_TENSOR) continue; /* counters and settings beside the tensors */
         if (key->length == 0 || key->length > 512 || memchr(key->text, 0, key->length))
             return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: a tensor's name is broken", source->what);
         char *name = sk_format("%.*s", (int)key->length, key->text);
-        if (!name)
-            return sk_fail_memory(err, source->what);
+        if (!name) return sk_fail_memory(err, source->what);
         const sk_status status = add_tensor(source, p, value, name, out, err);
         sk_free(name);
-        if (status != SK_OK)
-            return status;
+        if (status != SK_OK) return status;
     }
     return SK_OK;
 }
 
 /* ---- the zip ------------------------------------------------------------------------------------------------ */
-static sk_status find_prefix(pth_source *source, sk_error *err)
-{
+static sk_status find_prefix(pth_source *source, sk_error *err) {
     static const char wanted[] = "data.pkl";
     const zip_int64_t count = zip_get_num_entries(source->zip, 0);
     for (zip_int64_t i = 0; i < count; i++) {
@@ -247,8 +226,7 @@ static sk_status find_prefix(pth_source *source, sk_error *err)
 }
 
 /* torch >= 1.12 says the byte order; older ones are little-endian. */
-static sk_status check_byte_order(const pth_source *source, sk_error *err)
-{
+static sk_status check_byte_order(const pth_source *source, sk_error *err) {
     uint8_t *text = NULL;
     size_t size = 0;
     char *name = sk_format("%sbyteorder", source->prefix);
@@ -263,8 +241,7 @@ static sk_status check_byte_order(const pth_source *source, sk_error *err)
     return status;
 }
 
-sk_status sk_pth_parse_zip(const uint8_t *bytes, size_t size, const char *what, sk_tensor_file *out, sk_error *err)
-{
+sk_status sk_pth_parse_zip(const uint8_t *bytes, size_t size, const char *what, sk_tensor_file *out, sk_error *err) {
     pth_source source = {.what = what, .budget = size};
     sk_pickle pickle = {0};
     uint8_t *program = NULL;
@@ -277,29 +254,22 @@ sk_status sk_pth_parse_zip(const uint8_t *bytes, size_t size, const char *what, 
     source.zip = buffer ? zip_open_from_source(buffer, ZIP_RDONLY, &zip_error) : NULL;
     if (!source.zip) {
         status = sk_fail(err, SK_ERR_FORMAT, "cannot read %s: %s (truncated?)", what, zip_error_strerror(&zip_error));
-        if (buffer)
-            zip_source_free(buffer);
+        if (buffer) zip_source_free(buffer);
         goto done;
     }
     status = find_prefix(&source, err);
-    if (status == SK_OK)
-        status = check_byte_order(&source, err);
-    if (status == SK_OK && !(name = sk_format("%sdata.pkl", source.prefix)))
-        status = sk_fail_memory(err, what);
-    if (status == SK_OK)
-        status = read_entry(&source, name, SK_PICKLE_SIZE_MAX, &program, &program_size, err);
-    if (status == SK_OK)
-        status = sk_pickle_run(&pickle, program, program_size, what, err);
-    if (status == SK_OK)
-        status = add_state_dict(&source, &pickle, out, err);
+    if (status == SK_OK) status = check_byte_order(&source, err);
+    if (status == SK_OK && !(name = sk_format("%sdata.pkl", source.prefix))) status = sk_fail_memory(err, what);
+    if (status == SK_OK) status = read_entry(&source, name, SK_PICKLE_SIZE_MAX, &program, &program_size, err);
+    if (status == SK_OK) status = sk_pickle_run(&pickle, program, program_size, what, err);
+    if (status == SK_OK) status = add_state_dict(&source, &pickle, out, err);
 done:
     sk_pickle_free(&pickle);
     sk_free(source.current.owned);
     sk_free(source.prefix);
     sk_free(program);
     sk_free(name);
-    if (source.zip)
-        zip_discard(source.zip);
+    if (source.zip) zip_discard(source.zip);
     zip_error_fini(&zip_error);
     return status;
 }
@@ -307,8 +277,7 @@ done:
 /* ---- the stream -------------------------------------------------------------------------------------------- */
 
 /* sys_info: {"protocol_version": 1001, "little_endian": True, ...}. Advances *at. */
-static sk_status read_system(const uint8_t *bytes, size_t size, size_t *at, const char *what, sk_error *err)
-{
+static sk_status read_system(const uint8_t *bytes, size_t size, size_t *at, const char *what, sk_error *err) {
     sk_pickle system = {0};
     sk_status status = sk_pickle_run(&system, bytes + *at, size - *at, what, err);
     if (status == SK_OK) {
@@ -326,8 +295,7 @@ static sk_status read_system(const uint8_t *bytes, size_t size, size_t *at, cons
 }
 
 /* Bytes of one value of the storage `key`, 0 if no tensor names it. */
-static size_t storage_item_size(const sk_pickle *p, const pk_value *key)
-{
+static size_t storage_item_size(const sk_pickle *p, const pk_value *key) {
     for (size_t i = 0; i < p->count; i++)
         if (p->values[i].type == PK_STORAGE) {
             const pk_value *id = &p->values[p->values[i].number];
@@ -339,14 +307,12 @@ static size_t storage_item_size(const sk_pickle *p, const pk_value *key)
 
 /* After the list of keys: for each its number of values (int64) and the values. */
 static sk_status read_table(pth_source *source, const sk_pickle *p, const sk_pickle *keys, const uint8_t *bytes,
-                            size_t size, size_t at, sk_error *err)
-{
+                            size_t size, size_t at, sk_error *err) {
     const pk_value *list = &keys->values[keys->root];
     if (list->type != PK_LIST || list->count > SK_TENSORS_MAX)
         return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: no list of storages", source->what);
     source->table = sk_calloc(list->count + 1, sizeof *source->table);
-    if (!source->table)
-        return sk_fail_memory(err, source->what);
+    if (!source->table) return sk_fail_memory(err, source->what);
     for (size_t i = 0; i < list->count; i++) {
         const pk_value *key = sk_pickle_item(keys, list, i, PK_TEXT);
         const size_t item = key ? storage_item_size(p, key) : 0;
@@ -360,27 +326,23 @@ static sk_status read_table(pth_source *source, const sk_pickle *p, const sk_pic
     return SK_OK;
 }
 
-sk_status sk_pth_parse_stream(const uint8_t *bytes, size_t size, const char *what, sk_tensor_file *out, sk_error *err)
-{
+sk_status sk_pth_parse_stream(const uint8_t *bytes, size_t size, const char *what, sk_tensor_file *out, sk_error *err) {
     /* The pickled magic number 0x1950a86a20f9469cfc6c and the pickled protocol 1001. */
-    static const uint8_t magic[] = {0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, '.',
-                                    0x80, 2, 'M', 0xe9, 3, '.'};
+    static const uint8_t magic[] = {0x80, 2,    0x8a, 10,  0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a,
+                                    0xa8, 0x50, 0x19, '.', 0x80, 2,    'M',  0xe9, 3,    '.'};
     pth_source source = {.what = what, .budget = size};
     sk_pickle pickle = {0}, keys = {0};
     size_t at = sizeof magic;
     if (size < sizeof magic || memcmp(bytes, magic, sizeof magic) != 0)
         return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: a pickle, but not a PyTorch checkpoint", what);
     sk_status status = read_system(bytes, size, &at, what, err);
-    if (status == SK_OK)
-        status = sk_pickle_run(&pickle, bytes + at, size - at, what, err);
+    if (status == SK_OK) status = sk_pickle_run(&pickle, bytes + at, size - at, what, err);
     if (status == SK_OK) {
         at += pickle.used;
         status = sk_pickle_run(&keys, bytes + at, size - at, what, err);
     }
-    if (status == SK_OK)
-        status = read_table(&source, &pickle, &keys, bytes, size, at + keys.used, err);
-    if (status == SK_OK)
-        status = add_state_dict(&source, &pickle, out, err);
+    if (status == SK_OK) status = read_table(&source, &pickle, &keys, bytes, size, at + keys.used, err);
+    if (status == SK_OK) status = add_state_dict(&source, &pickle, out, err);
     sk_free(source.table);
     sk_pickle_free(&pickle);
     sk_pickle_free(&keys);

@@ -15,16 +15,13 @@ typedef struct st_extent {
     const cJSON *member;
 } st_extent;
 
-static int by_begin(const void *left, const void *right)
-{
+static int by_begin(const void *left, const void *right) {
     const st_extent *a = left, *b = right;
-    if (a->begin != b->begin)
-        return a->begin < b->begin ? -1 : 1;
+    if (a->begin != b->begin) return a->begin < b->begin ? -1 : 1;
     return a->end < b->end ? -1 : a->end > b->end;
 }
 
-static int parse_type(const char *text, sk_number *type)
-{
+static int parse_type(const char *text, sk_number *type) {
     static const char *const names[] = {"F32", "F16", "BF16", "F64", "I64"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(text, names[i]) == 0) {
@@ -35,16 +32,13 @@ static int parse_type(const char *text, sk_number *type)
 }
 
 /* A whole number of a JSON array in 0..limit; -1 otherwise. */
-static int64_t whole(const cJSON *item, double limit)
-{
-    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0 && item->valuedouble <= limit))
-        return -1;
+static int64_t whole(const cJSON *item, double limit) {
+    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0 && item->valuedouble <= limit)) return -1;
     const int64_t value = (int64_t)item->valuedouble;
     return (double)value == item->valuedouble ? value : -1;
 }
 
-static sk_status read_extent(const cJSON *member, uint64_t data_size, const char *what, st_extent *out, sk_error *err)
-{
+static sk_status read_extent(const cJSON *member, uint64_t data_size, const char *what, st_extent *out, sk_error *err) {
     const cJSON *offsets = cJSON_GetObjectItemCaseSensitive(member, "data_offsets");
     const int64_t begin = whole(cJSON_GetArrayItem(offsets, 0), 9007199254740992.0);
     const int64_t end = whole(cJSON_GetArrayItem(offsets, 1), 9007199254740992.0);
@@ -59,8 +53,7 @@ static sk_status read_extent(const cJSON *member, uint64_t data_size, const char
 }
 
 static sk_status read_tensor(const st_extent *extent, const uint8_t *data, const char *what, sk_tensor_file *out,
-                             sk_error *err)
-{
+                             sk_error *err) {
     const char *name = extent->member->string, *dtype = NULL;
     const cJSON *dims = cJSON_GetObjectItemCaseSensitive(extent->member, "shape"), *dim;
     int64_t shape[4] = {0};
@@ -69,22 +62,19 @@ static sk_status read_tensor(const st_extent *extent, const uint8_t *data, const
     sk_number type = SK_NUMBER_F32;
 
     sk_status status = sk_json_string(extent->member, "dtype", what, &dtype, err);
-    if (status != SK_OK)
-        return status;
+    if (status != SK_OK) return status;
     if (!parse_type(dtype, &type))
         return sk_fail(err, SK_ERR_UNSUPPORTED, "cannot read %s: tensor %.80s is of type %.20s", what, name, dtype);
     if (!cJSON_IsArray(dims) || cJSON_GetArraySize(dims) > 4)
         return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: tensor %.80s has no shape of up to 4 dimensions", what,
                        name);
-    cJSON_ArrayForEach(dim, dims)
-    {
+    cJSON_ArrayForEach(dim, dims) {
         shape[rank] = whole(dim, (double)SK_TENSOR_COUNT_MAX);
         small[rank] = (int)shape[rank];
         rank++;
     }
     status = sk_shape_count(name, rank, shape, &count, err);
-    if (status != SK_OK)
-        return sk_error_prefix(err, status, "cannot read %s", what);
+    if (status != SK_OK) return sk_error_prefix(err, status, "cannot read %s", what);
     if ((uint64_t)count * sk_number_size(type) != extent->end - extent->begin)
         return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: tensor %.80s has %zu values of %s but %llu bytes", what,
                        name, count, dtype, (unsigned long long)(extent->end - extent->begin));
@@ -95,24 +85,21 @@ static sk_status read_tensor(const st_extent *extent, const uint8_t *data, const
     return status == SK_OK ? SK_OK : sk_error_prefix(err, status, "cannot read %s", what);
 }
 
-static sk_status read_metadata(const cJSON *object, const char *what, sk_tensor_file *out, sk_error *err)
-{
+static sk_status read_metadata(const cJSON *object, const char *what, sk_tensor_file *out, sk_error *err) {
     const cJSON *pair;
     if (!cJSON_IsObject(object))
         return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: __metadata__ is not an object", what);
-    cJSON_ArrayForEach(pair, object)
-    {
+    cJSON_ArrayForEach(pair, object) {
         if (!cJSON_IsString(pair))
             return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: metadata %.80s is not a text", what, pair->string);
         const sk_status status = sk_tensors_set_meta(out, pair->string, pair->valuestring, err);
-        if (status != SK_OK)
-            return status;
+        if (status != SK_OK) return status;
     }
     return SK_OK;
 }
 
-sk_status sk_safetensors_parse(const uint8_t *bytes, size_t size, const char *what, sk_tensor_file *out, sk_error *err)
-{
+sk_status sk_safetensors_parse(const uint8_t *bytes, size_t size, const char *what, sk_tensor_file *out,
+                               sk_error *err) {
     uint64_t header_size = 0, position = 0;
     cJSON *root = NULL;
     const cJSON *member;
@@ -120,13 +107,11 @@ sk_status sk_safetensors_parse(const uint8_t *bytes, size_t size, const char *wh
     size_t count = 0, listed = 0;
     sk_status status;
 
-    if (size >= 8)
-        memcpy(&header_size, bytes, 8);
+    if (size >= 8) memcpy(&header_size, bytes, 8);
     if (size < 10 || header_size < 2 || header_size > HEADER_MAX || header_size > size - 8)
         return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: not a safetensors file, or its header is cut off", what);
     status = sk_json_parse((const char *)bytes + 8, (size_t)header_size, what, &root, err);
-    if (status != SK_OK)
-        return status;
+    if (status != SK_OK) return status;
     cJSON_ArrayForEach(member, root) listed++;
     if (!cJSON_IsObject(root) || listed > SK_TENSORS_MAX + 1) {
         status = sk_fail(err, SK_ERR_FORMAT, "cannot read %s: the header is not an object of up to %d tensors", what,
@@ -138,14 +123,10 @@ sk_status sk_safetensors_parse(const uint8_t *bytes, size_t size, const char *wh
         status = sk_fail_memory(err, what);
         goto done;
     }
-    cJSON_ArrayForEach(member, root)
-    {
-        if (strcmp(member->string, "__metadata__") == 0)
-            status = read_metadata(member, what, out, err);
-        else
-            status = read_extent(member, size - 8 - header_size, what, &extents[count++], err);
-        if (status != SK_OK)
-            goto done;
+    cJSON_ArrayForEach(member, root) {
+        if (strcmp(member->string, "__metadata__") == 0) status = read_metadata(member, what, out, err);
+        else status = read_extent(member, size - 8 - header_size, what, &extents[count++], err);
+        if (status != SK_OK) goto done;
     }
     qsort(extents, count, sizeof *extents, by_begin);
     for (size_t i = 0; i < count; position = extents[i++].end)
@@ -170,23 +151,18 @@ done:
 /* ---- writing ---------------------------------------------------------------------------------------------- */
 
 /* int64 first, so that both types lie aligned; then by name. */
-static int by_type_and_name(const void *left, const void *right)
-{
+static int by_type_and_name(const void *left, const void *right) {
     const sk_tensor_entry *a = *(const sk_tensor_entry *const *)left, *b = *(const sk_tensor_entry *const *)right;
-    if (a->is_i64 != b->is_i64)
-        return b->is_i64 - a->is_i64;
+    if (a->is_i64 != b->is_i64) return b->is_i64 - a->is_i64;
     return strcmp(a->name, b->name);
 }
 
-static int by_key(const void *left, const void *right)
-{
+static int by_key(const void *left, const void *right) {
     return strcmp((*(const sk_tensor_meta *const *)left)->key, (*(const sk_tensor_meta *const *)right)->key);
 }
 
-static void put_metadata(sk_text *header, const sk_tensor_meta **order, size_t count)
-{
-    if (count == 0)
-        return;
+static void put_metadata(sk_text *header, const sk_tensor_meta **order, size_t count) {
+    if (count == 0) return;
     sk_text_add(header, "\"__metadata__\":{");
     for (size_t i = 0; i < count; i++) {
         sk_text_add(header, "%s", i ? "," : "");
@@ -197,8 +173,7 @@ static void put_metadata(sk_text *header, const sk_tensor_meta **order, size_t c
     sk_text_add(header, "}");
 }
 
-static void put_tensors(sk_text *header, const sk_tensor_entry **order, size_t count, int comma)
-{
+static void put_tensors(sk_text *header, const sk_tensor_entry **order, size_t count, int comma) {
     uint64_t position = 0;
     for (size_t i = 0; i < count; i++) {
         const sk_tensor_entry *tensor = order[i];
@@ -206,16 +181,14 @@ static void put_tensors(sk_text *header, const sk_tensor_entry **order, size_t c
         sk_text_add(header, "%s", i || comma ? "," : "");
         sk_json_put_string(header, tensor->name);
         sk_text_add(header, ":{\"dtype\":\"%s\",\"shape\":[", tensor->is_i64 ? "I64" : "F32");
-        for (int d = 0; d < tensor->rank; d++)
-            sk_text_add(header, "%s%d", d ? "," : "", tensor->shape[d]);
+        for (int d = 0; d < tensor->rank; d++) sk_text_add(header, "%s%d", d ? "," : "", tensor->shape[d]);
         sk_text_add(header, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)position,
                     (unsigned long long)(position + bytes));
         position += bytes;
     }
 }
 
-sk_status sk_tensors_write_safetensors(const char *path, const sk_tensor_file *file, sk_error *err)
-{
+sk_status sk_tensors_write_safetensors(const char *path, const sk_tensor_file *file, sk_error *err) {
     sk_text header = {0};
     sk_output *output = NULL;
     sk_status status = SK_OK;
@@ -225,10 +198,8 @@ sk_status sk_tensors_write_safetensors(const char *path, const sk_tensor_file *f
         status = sk_fail_memory(err, path);
         goto done;
     }
-    for (size_t i = 0; i < file->count; i++)
-        order[i] = &file->items[i];
-    for (size_t i = 0; i < file->meta_count; i++)
-        meta[i] = &file->meta[i];
+    for (size_t i = 0; i < file->count; i++) order[i] = &file->items[i];
+    for (size_t i = 0; i < file->meta_count; i++) meta[i] = &file->meta[i];
     qsort(order, file->count, sizeof *order, by_type_and_name);
     qsort(meta, file->meta_count, sizeof *meta, by_key);
 
@@ -236,23 +207,19 @@ sk_status sk_tensors_write_safetensors(const char *path, const sk_tensor_file *f
     put_metadata(&header, meta, file->meta_count);
     put_tensors(&header, order, file->count, file->meta_count > 0);
     sk_text_add(&header, "}");
-    while (!header.failed && header.size % 8)
-        sk_text_add(&header, " ");
+    while (!header.failed && header.size % 8) sk_text_add(&header, " ");
     if (header.failed) {
         status = sk_fail_memory(err, path);
         goto done;
     }
     status = sk_output_open(path, &output, err);
-    if (status != SK_OK)
-        goto done;
+    if (status != SK_OK) goto done;
     const uint64_t header_size = header.size;
     sk_output_write(output, &header_size, 8);
     sk_output_write(output, header.data, header.size);
     for (size_t i = 0; i < file->count; i++) {
-        if (order[i]->is_i64)
-            sk_output_write(output, &order[i]->i64, 8);
-        else
-            sk_output_write(output, order[i]->data, order[i]->count * sizeof(float));
+        if (order[i]->is_i64) sk_output_write(output, &order[i]->i64, 8);
+        else sk_output_write(output, order[i]->data, order[i]->count * sizeof(float));
     }
     status = sk_output_commit(output, err);
 done:

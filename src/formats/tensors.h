@@ -7,8 +7,8 @@
 #include "base/base.h"
 #include "siskin/model.h"
 
-#define SK_TENSORS_MAX 4096              /* tensors in one file */
-#define SK_TENSOR_COUNT_MAX (1u << 28)   /* values in one tensor */
+#define SK_TENSORS_MAX 4096            /* tensors in one file */
+#define SK_TENSOR_COUNT_MAX (1u << 28) /* values in one tensor */
 
 typedef struct sk_tensor_entry {
     char *name;
