@@ -49,6 +49,24 @@ static size_t line_length(const char *text, size_t *name) {
     return length;
 }
 
+/* The fewest digits that still name this very float: 1e-4 and not 9.99999975e-05. */
+static const char *float_text(float value, char out[32]) {
+    for (int digits = 1; digits <= 9; digits++) {
+        snprintf(out, 32, "%.*g", digits, (double)value);
+        if (strtof(out, NULL) == value) break;
+    }
+    return out;
+}
+
+static sk_status differs(const char *run_dir, const char *line, size_t length, size_t name, sk_error *err) {
+    char value[64], number[32], *end = NULL;
+    snprintf(value, sizeof value, "%.*s", (int)(length - name - (name < length)), line + name + (name < length));
+    const float parsed = strtof(value, &end);
+    if (strchr(value, '.') && *end == '\0') snprintf(value, sizeof value, "%s", float_text(parsed, number));
+    return sk_fail(err, SK_ERR_MISMATCH, "cannot resume %s: it was begun with %.*s %s; give the same options or "
+                   "another folder", run_dir, (int)name, line, value);
+}
+
 sk_status sk_run_compare(const char *run_dir, const char *old_config, const char *new_config, sk_error *err) {
     const char *was = old_config, *is = new_config;
     while (*was && *is) {
@@ -62,9 +80,7 @@ sk_status sk_run_compare(const char *run_dir, const char *old_config, const char
             if (strncmp(was, "pretrained\t", 11) == 0)
                 return sk_fail(err, SK_ERR_MISMATCH, "cannot resume %s: it was begun from other pretrained weights",
                                run_dir);
-            return sk_fail(err, SK_ERR_MISMATCH, "cannot resume %s: it was begun with %.*s %.*s; give the same options "
-                           "or another folder", run_dir, (int)name, was, (int)(a - name - (name < a)),
-                           was + name + (name < a));
+            return differs(run_dir, was, a, name, err);
         }
 next:
         was += a + (was[a] == '\n');
@@ -132,6 +148,7 @@ sk_status sk_run_write_json(const char *run_dir, const sk_train_options *o, cons
                             const char *pretrained_hash, const char *fingerprint, const char *run_id,
                             const sk_loader *train, const sk_loader *val, sk_error *err) {
     const sk_card *card = &o->card;
+    char lr[32], dropout[32];
     sk_text text = {0};
     sk_text_add(&text, "{\n");
     add_string(&text, "siskin", SK_VERSION);
@@ -145,8 +162,8 @@ sk_status sk_run_write_json(const char *run_dir, const sk_train_options *o, cons
     add_string(&text, "pretrained_fnv1a64", pretrained_hash);
     sk_text_add(&text, "  \"optimizer\": \"adam\",\n  \"betas\": [0.9, 0.999],\n  \"eps\": 1e-8,\n");
     sk_text_add(&text, "  \"augmentation\": \"random resized crop, horizontal flip\",\n");
-    sk_text_add(&text, "  \"epochs\": %d,\n  \"batch\": %d,\n  \"lr\": %.9g,\n  \"dropout\": %.9g,\n", o->epochs,
-                o->batch, (double)o->lr, (double)o->dropout);
+    sk_text_add(&text, "  \"epochs\": %d,\n  \"batch\": %d,\n  \"lr\": %s,\n  \"dropout\": %s,\n", o->epochs,
+                o->batch, float_text(o->lr, lr), float_text(o->dropout, dropout));
     sk_text_add(&text, "  \"freeze_features\": %s,\n  \"clip_repeat\": %d,\n  \"seed\": \"%llu\",\n  \"threads\": %d,\n"
                 "  \"max_bad\": %d,\n", o->freeze_features ? "true" : "false", o->clip_repeat,
                 (unsigned long long)o->seed, o->threads, o->max_bad);
