@@ -137,7 +137,7 @@ static int print_comparison(cli *c, const sk_evaluation *first, const sk_evaluat
     printf(
         "\naccuracy %+.2f points; %zu of %zu verdicts differ (%s): only the first is right on %zu, only the second on "
         "%zu\n"
-        "McNemar's exact test p %.4g; p of bird differs by %.4f in the mean, %.4f at most\n",
+        "McNemar's exact test p %.4g; p of bird differs by %.2g in the mean, %.2g at most\n",
         d.accuracy_difference * 100, d.flips, d.n, percent(a, d.flip_rate), d.only_first, d.only_second, d.mcnemar_p,
         d.mean_dp, d.max_dp);
     return CLI_OK;

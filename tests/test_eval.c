@@ -311,6 +311,10 @@ static void tree_against_sum(void **state) {
 
 static void tsne_few_points(void **state) {
     (void)state;
+    const sk_tsne_options usual = sk_tsne_defaults();
+    close_to(sk_tsne_perplexity(&usual, 1000), 30, 0);
+    close_to(sk_tsne_perplexity(&usual, 31), 10, 1e-12);
+    close_to(sk_tsne_perplexity(&usual, 2), 1, 0);
     const float data[12] = {0, 0, 1, 0, 5, 5, 5, 6, -3, 2, 8, 8};
     for (size_t n = 0; n <= 6; n++) {
         float y[12] = {0};

@@ -32,6 +32,10 @@ sk_tsne_options sk_tsne_defaults(void) {
     return (sk_tsne_options){.perplexity = 30, .iterations = 1000, .seed = 0, .threads = 0};
 }
 
+double sk_tsne_perplexity(const sk_tsne_options *options, size_t n) {
+    return n > 1 ? fmax(1, fmin(options->perplexity, (double)(n - 1) / 3)) : 1;
+}
+
 /* ---- similarities ------------------------------------------------------------------------------------------------ */
 
 static int nearer(const neighbour *a, const neighbour *b) {
@@ -335,7 +339,7 @@ sk_status sk_tsne(const float *data, size_t n, int dims, const sk_tsne_options *
         if (n) out[0] = out[1] = 0;
         return SK_OK;
     }
-    const double perplexity = fmax(1, fmin(options->perplexity, (double)(n - 1) / 3));
+    const double perplexity = sk_tsne_perplexity(options, n);
     embedding e = {.n = n, .k = n - 1, .threads = sk_thread_count(options->threads)};
     if (n > EXACT_MAX && 3 * perplexity < (double)e.k) e.k = (size_t)(3 * perplexity);
     double *work = NULL;

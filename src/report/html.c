@@ -212,8 +212,8 @@ static sk_status put_compared(const sk_page *page, sk_text *out, sk_error *err) 
     snprintf(b, sizeof b, "p of McNemar's exact test: only the first is right on %zu pictures, only the second on %zu",
              c->only_first, c->only_second);
     put_card(out, a, b);
-    snprintf(a, sizeof a, "%.4f", c->mean_dp);
-    snprintf(b, sizeof b, "mean change of p of the centre crop; the largest is %.4f", c->max_dp);
+    snprintf(a, sizeof a, "%.2g", c->mean_dp);
+    snprintf(b, sizeof b, "mean change of p of the centre crop; the largest is %.2g", c->max_dp);
     put_card(out, a, b);
     sk_text_add(out, "</div>\n<p></p><div class=\"figures\">\n");
     sk_confusion first = {.title = "First model"}, second = {.title = "Second model"};
@@ -239,10 +239,10 @@ static sk_status put_tsne(const sk_page *page, sk_text *out, sk_error *err) {
     const sk_figure figure = sk_tsne_figure(&map);
     snprintf(
         caption, sizeof caption,
-        "%d pooled features of the centre crop in two dimensions; perplexity %g, seed %llu, "
+        "%d pooled features of the centre crop in two dimensions; perplexity %.3g, seed %llu, "
         "%d iterations, Kullback-Leibler divergence %.3f. Near pictures look alike to the network; distances between "
         "far groups mean little.",
-        in->feature_count, in->tsne.perplexity, (unsigned long long)in->tsne.seed, in->tsne.iterations, page->kl);
+        in->feature_count, sk_tsne_perplexity(&in->tsne, in->evaluation->n), (unsigned long long)in->tsne.seed, in->tsne.iterations, page->kl);
     sk_text_add(out, "<h2>How the network sees the pictures</h2>\n");
     return put_figure(out, &figure, "wide", "Map of the features, wrong verdicts ringed", caption, err);
 }

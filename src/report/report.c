@@ -121,9 +121,9 @@ static sk_status write_documents(const char *dir, const sk_page *page, sk_error 
 sk_status sk_page_write(const char *dir, const sk_page_input *input, const sk_hooks *hooks, sk_error *err) {
     sk_page page;
     sk_status status = sk_page_make(input, &page, err);
+    if (!status) status = sk_make_dirs(dir, err); /* before the long work, which would be lost */
     if (!status && input->run_dir) status = add_curves(&page, err);
     if (!status && input->evaluation->features) status = add_tsne(&page, hooks, err);
-    if (!status) status = sk_make_dirs(dir, err);
     if (!status) status = write_figures(dir, &page, err);
     if (!status) status = write_sheet(dir, &page, err);
     if (!status) status = write_documents(dir, &page, err);
