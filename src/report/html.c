@@ -242,7 +242,8 @@ static sk_status put_tsne(const sk_page *page, sk_text *out, sk_error *err) {
         "%d pooled features of the centre crop in two dimensions; perplexity %.3g, seed %llu, "
         "%d iterations, Kullback-Leibler divergence %.3f. Near pictures look alike to the network; distances between "
         "far groups mean little.",
-        in->feature_count, sk_tsne_perplexity(&in->tsne, in->evaluation->n), (unsigned long long)in->tsne.seed, in->tsne.iterations, page->kl);
+        in->feature_count, sk_tsne_perplexity(&in->tsne, in->evaluation->n), (unsigned long long)in->tsne.seed,
+        in->tsne.iterations, page->kl);
     sk_text_add(out, "<h2>How the network sees the pictures</h2>\n");
     return put_figure(out, &figure, "wide", "Map of the features, wrong verdicts ringed", caption, err);
 }
