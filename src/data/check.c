@@ -238,11 +238,12 @@ static sk_status find_pairs(const sk_dataset *d, const sk_cache *cache, pairs *o
     return status;
 }
 
-/* Frames of one fixed camera look alike because the background does. */
+/* Frames of one fixed camera look alike because the background does, but are never equal: that is a copied clip. */
 static int is_same_camera(const sk_dataset *d, const pair *p)
 {
     const sk_sample *a = &d->samples[p->a], *b = &d->samples[p->b];
-    return a->frame >= 0 && b->frame >= 0 && strcmp(a->source, b->source) == 0 && strcmp(a->path, b->path) != 0;
+    return a->frame >= 0 && b->frame >= 0 && strcmp(a->source, b->source) == 0 && strcmp(a->path, b->path) != 0 &&
+           p->look > 0;
 }
 
 static sk_status tell_pair(const sk_dataset *d, const pair *p, const sk_hooks *hooks, sk_error *err)
