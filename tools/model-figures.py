@@ -15,7 +15,7 @@ RULES = ("1", "3", "squeeze")
 
 def evaluate(siskin, dataset, model, crops):
     command = [siskin, "eval", model, dataset, "--split", "test", "--crops", crops, "--penalty", "0.8", "--json", "-q"]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def cell(metrics):
