@@ -217,7 +217,21 @@ static void duplicates_can_be_taken_out(void **state)
     assert_int_equal(check("leak", &r), SK_OK);
 }
 
-static void a_fixed_camera_is_no_leak(void **state)
+/* The scene of `seed` with a small dark visitor in a corner. */
+static void write_visited_clip(const char *path, uint64_t seed)
+{
+    sk_video_writer *writer = NULL;
+    sk_image image = scene(seed, 96, 64);
+    for (int y = 50; y < 60; y++)
+        memset(image.data + (y * 96 + 80) * 3, 20, 10 * 3);
+    assert_int_equal(sk_video_writer_open(path, 96, 64, 12, &writer, NULL), SK_OK);
+    for (int k = 0; k < 6; k++)
+        assert_int_equal(sk_video_writer_add(writer, &image, NULL), SK_OK);
+    sk_image_free(&image);
+    assert_int_equal(sk_video_writer_close(writer, NULL), SK_OK);
+}
+
+static void a_fixed_camera_is_no_leak_but_a_copied_clip_is(void **state)
 {
     (void)state;
     sk_check_report r;
@@ -225,6 +239,10 @@ static void a_fixed_camera_is_no_leak(void **state)
     make_dir(at("camera"));
     write_clip(at("camera/a.mp4"), same, 2);
     write_clip(at("camera/b.mp4"), same, 2);
+    write_dataset("camera", "a.mp4\t1\t\tbird\tcam\tcam/a\tclip\ttrain\nb.mp4\t1\t\tbird\tcam\tcam/b\tclip\ttest\n");
+    assert_int_equal(check("camera", &r), SK_ERR_DATA);
+    assert_int_equal(r.near_duplicates, 1);
+    write_visited_clip(at("camera/b.mp4"), same[0]);
     write_dataset("camera", "a.mp4\t1\t\tbird\tcam\tcam/a\tclip\ttrain\nb.mp4\t1\t\tbird\tcam\tcam/b\tclip\ttest\n");
     assert_int_equal(check("camera", &r), SK_OK);
     assert_int_equal(r.same_camera_pairs, 1);
@@ -322,7 +340,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(splits_keep_groups_together),      cmocka_unit_test(splits_are_stratified),
         cmocka_unit_test(planted_leaks_are_found),          cmocka_unit_test(duplicates_can_be_taken_out),
-        cmocka_unit_test(a_fixed_camera_is_no_leak),        cmocka_unit_test(another_exposure_is_a_duplicate),
+        cmocka_unit_test(a_fixed_camera_is_no_leak_but_a_copied_clip_is),
+        cmocka_unit_test(another_exposure_is_a_duplicate),
         cmocka_unit_test(plain_pictures_are_no_duplicates), cmocka_unit_test(the_verbs_answer_with_their_exit_codes),
     };
     return cmocka_run_group_tests_name("split", tests, start, finish);
