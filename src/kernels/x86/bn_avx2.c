@@ -4,8 +4,6 @@
 #include "kernels/x86/act_avx2.h"
 #include "kernels/x86/x86.h"
 
-#define SK_INLINE static inline __attribute__((always_inline))
-
 enum { SK_SUM_ROWS = 64 };
 
 /* to[0..8) += the lanes of `values`. */

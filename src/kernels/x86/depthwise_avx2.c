@@ -7,8 +7,6 @@
 #include "kernels/x86/act_avx2.h"
 #include "kernels/x86/x86.h"
 
-#define SK_INLINE static inline __attribute__((always_inline))
-
 static int max_int(int a, int b) { return a > b ? a : b; }
 static int min_int(int a, int b) { return a < b ? a : b; }
 

@@ -8,8 +8,6 @@
 #include "kernels/x86/act_avx2.h"
 #include "kernels/x86/x86.h"
 
-#define SK_INLINE static inline __attribute__((always_inline))
-
 enum { SK_PANEL = 24, SK_BLOCK_K = 320, SK_BLOCK_BYTES = 256 * 1024, SK_CHUNK_ROWS = 128 };
 
 /* What a tile reads: element (r, k) of A at a[r*a_row + k*a_col], row k of B at b + k*b_row. */
