@@ -3,6 +3,7 @@
 #ifndef SISKIN_TRAIN_H
 #define SISKIN_TRAIN_H
 
+#include "siskin/augment.h"
 #include "siskin/dataset.h"
 #include "siskin/model.h"
 
@@ -10,15 +11,37 @@
 extern "C" {
 #endif
 
+typedef enum sk_optimizer { SK_OPTIMIZER_ADAM, SK_OPTIMIZER_ADAMW, SK_OPTIMIZER_SGD } sk_optimizer;
+typedef enum sk_schedule { SK_SCHEDULE_CONSTANT, SK_SCHEDULE_COSINE } sk_schedule;
+typedef enum sk_balance { SK_BALANCE_NONE, SK_BALANCE_WEIGHTS, SK_BALANCE_SAMPLING } sk_balance;
+
+/* Fields are named as the keys of a recipe file and the options of `siskin train`. */
 typedef struct sk_train_options {
     sk_card card;
     const char *pretrained;  /* file or NULL: random weights */
     int epochs;              /* 100 */
     int batch;               /* 128 */
-    float lr;                /* Adam learning rate, 1e-4 */
+    int epoch_size;          /* pictures per epoch, drawn anew each epoch; 0: all */
+    float lr;                /* learning rate after the warm-up, 1e-4 */
+    sk_optimizer optimizer;  /* Adam */
+    float weight_decay;      /* AdamW: decoupled (Loshchilov & Hutter 2019); SGD: added to the gradient; not for biases
+                              * and batch norm; 0 */
+    float momentum;          /* of SGD (Nesterov), 0.9 */
+    sk_schedule schedule;    /* constant */
+    float warmup;            /* epochs of linear warm-up, may be a fraction; 0 */
+    float ema;               /* decay per step of the moving average of the weights, e.g. .999; 0: none. Validation and
+                              * the saved weights are then the average's */
+    float label_smoothing;   /* 0 up to but not 1; 0 */
+    sk_balance balance;      /* classes: as they are, weighted in the loss, or drawn equally often */
+    float source_mix;        /* 0: pictures as often as they are; 1: every source equally often; between: each source's
+                              * share to the power 1 - source_mix */
     float dropout;           /* before the last linear layer, 0.2 as torchvision's */
+    int head_epochs;         /* first epochs in which only the classifier is trained; 0 */
     int freeze_features;     /* train the classifier only, features in evaluation mode */
+    int freeze_bn;           /* batch norm uses and keeps its running statistics */
+    int patience;            /* stop after so many epochs without a better one; 0: never */
     int clip_repeat;         /* each clip frame of the training part is seen this often per epoch, default 1 */
+    sk_augment augment;      /* sk_augment_seed() */
     uint64_t seed;
     int threads;             /* 0: all cores */
     int resume;              /* go on in an existing run folder */

@@ -10,6 +10,11 @@
 
 #define TRIES 10
 
+sk_augment sk_augment_seed(void)
+{
+    return (sk_augment){.scale_min = 0.08f, .scale_max = 1, .flip = 0.5f};
+}
+
 typedef struct crop {
     int x, y, width, height;
 } crop;

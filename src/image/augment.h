@@ -5,6 +5,7 @@
 #define SK_IMAGE_AUGMENT_H
 
 #include "base/base.h"
+#include "siskin/augment.h"
 #include "siskin/image.h"
 
 /* RandomResizedCrop(size, scale .08-1, ratio 3/4-4/3) and RandomHorizontalFlip(.5). Draws from `rng` alone: the same

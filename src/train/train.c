@@ -29,7 +29,8 @@ typedef struct job {
 
 sk_train_options sk_train_defaults(sk_arch arch) {
     return (sk_train_options){.card = sk_card_default(arch), .epochs = 100, .batch = 128, .lr = 1e-4f, .dropout = 0.2f,
-                              .clip_repeat = 1, .seed = 1, .max_bad = 100};
+                              .momentum = 0.9f, .clip_repeat = 1, .augment = sk_augment_seed(), .seed = 1,
+                              .max_bad = 100};
 }
 
 static sk_status check_options(const sk_train_options *o, sk_error *err) {
