@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* For tools/check-onnx.py: writes PREFIX.onnx of a model and PREFIX.bin with pictures and the logits of siskin for
- * them. MODEL is a file, or random:small[:SIZE[:CLASSES]] for a network whose every tensor, batch norm statistics too,
- * is random, since a freshly initialised one would hide a wrong fold. */
+/* For tools/check-onnx.py and bench/forward: writes PREFIX.onnx and PREFIX.safetensors of a model and PREFIX.bin with
+ * pictures and the logits of siskin for them. MODEL is a file, or random:small[:SIZE[:CLASSES]] for a network whose
+ * every tensor, batch norm statistics too, is random, since a freshly initialised one would hide a wrong fold. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,7 +70,10 @@ int main(int argc, char **argv) {
     sk_status status = strncmp(argv[1], "random:", 7) == 0 ? random_model(argv[1] + 7, &model, &err)
                                                            : sk_model_read(argv[1], &model, &err);
     snprintf(path, sizeof path, "%s.onnx", argv[2]);
-    if (status != SK_OK || sk_export_onnx(model, path, &err) != SK_OK) {
+    if (status == SK_OK) status = sk_export_onnx(model, path, &err);
+    snprintf(path, sizeof path, "%s.safetensors", argv[2]);
+    if (status == SK_OK) status = sk_model_write(model, path, &err);
+    if (status != SK_OK) {
         fprintf(stderr, "dump-logits: %s\n", err.message);
         return 1;
     }
