@@ -212,15 +212,30 @@ static sk_real step_loss(void *user) {
     return loss;
 }
 
+/* Statistics, gamma and beta that are not those of a fresh network, as a trained one has them. */
+static void random_norms(sk_net *net) {
+    for (int i = 0; i < net->unit_count; i++) {
+        sk_param *p = &net->params[net->units[i].param];
+
+        for (int c = 0; c < net->units[i].out_c; c++) {
+            p[SK_GAMMA].data[c] = 0.7 + 0.6 * sk_rng_uniform(&rng);
+            p[SK_BETA].data[c] = 0.4 * sk_rng_uniform(&rng) - 0.2;
+            p[SK_MEAN].data[c] = 0.4 * sk_rng_uniform(&rng) - 0.2;
+            p[SK_VAR].data[c] = 0.5 + sk_rng_uniform(&rng);
+        }
+    }
+}
+
 static void whole_step(void **state) {
     enum { SIZE = 64 };
     uint8_t *images = sk_alloc(3 * SIZE * SIZE, 3);
 
     (void)state;
     for (size_t i = 0; i < 3 * SIZE * SIZE * 3; i++) images[i] = (uint8_t)(sk_rng_next(&rng) >> 56);
-    for (int arch = 0; arch < 2; arch++) {
+    for (int trial = 0; trial < 4; trial++) { /* both networks, batch statistics live and frozen */
+        const int arch = trial & 1;
         sk_card card = sk_card_default((sk_arch)arch);
-        const sk_step_options options = {.batch = 3, .threads = 1, .dropout = 0.2};
+        const sk_step_options options = {.batch = 3, .threads = 1, .dropout = 0.2, .freeze_bn = trial > 1};
         whole w = {.images = images};
         sk_real *gradients;
         int checked = 0, tried = 0;
@@ -229,6 +244,7 @@ static void whole_step(void **state) {
         card.size = SIZE;
         assert_int_equal(sk_net_create(&card, &net, NULL), SK_OK);
         sk_net_init(net, 11);
+        if (options.freeze_bn) random_norms(net);
         assert_int_equal(sk_step_create(net, &options, &w.step, NULL), SK_OK);
         step_loss(&w);
         gradients = sk_alloc(net->value_count, sizeof *gradients);
@@ -253,7 +269,8 @@ static void whole_step(void **state) {
             if (!(fabs(slope - claimed) <= 1e-4 + 0.05 * fabs(slope)))
                 fail_msg("%s: gradient %.9g, difference quotient %.9g", p->name, claimed, slope);
         }
-        printf("# %s: %d of %d tensors agree to 1e-4\n", sk_arch_name(card.arch), checked, tried);
+        printf("# %s%s: %d of %d tensors agree to 1e-4\n", sk_arch_name(card.arch),
+               options.freeze_bn ? ", frozen statistics" : "", checked, tried);
         assert_true(tried >= 10 && checked * 10 >= tried * 9);
         sk_free(gradients);
         sk_step_free(w.step);

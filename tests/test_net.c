@@ -276,6 +276,56 @@ static void steps(void **state) {
     assert_true(isfinite(loss));
 }
 
+/* With frozen statistics a step sees the network as evaluation does: the loss follows from the logits of the forward
+ * pass, batch norm's statistics stay, gamma and beta have gradients, and the threads do not matter. */
+static void frozen_norms(void **state) {
+    (void)state;
+    float logits[BATCH * 2], *gradients[2];
+    double loss[2], expected = 0;
+    int correct[2];
+
+    for (int t = 0; t < 2; t++) {
+        sk_model *model = make(SK_ARCH_V3_SMALL, 2, 4);
+        const sk_engine_options options = {.batch = BATCH, .threads = t + 1, .freeze_bn = 1};
+        const size_t count = sk_model_tensor_count(model);
+        size_t total = 0, at = 0;
+        sk_engine *engine;
+        sk_tensor tensor;
+
+        for (size_t i = 0; i < count; i++) { /* statistics and norms as after some training */
+            sk_model_tensor(model, i, &tensor, NULL);
+            for (size_t j = 0; j < tensor.count && tensor.rank == 1; j++)
+                tensor.data[j] += 0.3f * (float)(sk_hash64(i * 4096 + j) % 1000) / 1000;
+            total += tensor.count;
+        }
+        gradients[t] = sk_calloc(total, sizeof(float));
+        assert_int_equal(sk_model_forward(model, images, BATCH, 1, logits, NULL, NULL, NULL, NULL), SK_OK);
+        assert_int_equal(sk_engine_create(model, &options, &engine, NULL), SK_OK);
+        for (size_t i = 0; i < count; i++) { /* batch norm's statistics before the step */
+            sk_model_tensor(model, i, &tensor, NULL);
+            if (!tensor.trainable) memcpy(gradients[t] + at, tensor.data, tensor.count * sizeof(float));
+            at += tensor.count;
+        }
+        assert_int_equal(sk_engine_step(engine, images, labels, BATCH, 3, &loss[t], &correct[t], NULL), SK_OK);
+        at = 0;
+        for (size_t i = 0; i < count; i++) {
+            sk_model_tensor(model, i, &tensor, NULL);
+            if (tensor.trainable) memcpy(gradients[t] + at, sk_engine_gradient(engine, i), tensor.count * sizeof(float));
+            else assert_memory_equal(gradients[t] + at, tensor.data, tensor.count * sizeof(float));
+            at += tensor.count;
+        }
+        assert_memory_equal(gradients[0], gradients[t], total * sizeof(float));
+        sk_engine_free(engine);
+        sk_model_free(model);
+    }
+    for (int i = 0; i < BATCH; i++)
+        expected += log(1 + exp((double)logits[2 * i + !labels[i]] - (double)logits[2 * i + labels[i]])) / BATCH;
+    assert_true(fabs(loss[0] - expected) < 1e-5 * (1 + expected));
+    assert_true(loss[0] == loss[1] && correct[0] == correct[1]);
+    sk_free(gradients[0]);
+    sk_free(gradients[1]);
+}
+
 static void step_refusals(void **state) {
     (void)state;
     sk_model *model = make(SK_ARCH_V3_SMALL, 2, 4);
@@ -349,7 +399,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(structure),     cmocka_unit_test(refusals), cmocka_unit_test(forward),
         cmocka_unit_test(other_size),    cmocka_unit_test(files),    cmocka_unit_test(steps),
-        cmocka_unit_test(step_refusals), cmocka_unit_test(memory),
+        cmocka_unit_test(frozen_norms),  cmocka_unit_test(step_refusals), cmocka_unit_test(memory),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -10,8 +10,11 @@ struct sk_engine {
 };
 
 sk_status sk_engine_create(sk_model *model, const sk_engine_options *options, sk_engine **out, sk_error *err) {
-    const sk_step_options inner = {options->batch, options->threads, options->freeze_features,
-                                   (double)options->dropout};
+    const sk_step_options inner = {.batch = options->batch,
+                                   .threads = options->threads,
+                                   .freeze_features = options->freeze_features,
+                                   .freeze_bn = options->freeze_bn,
+                                   .dropout = (double)options->dropout};
     sk_engine *engine = sk_calloc(1, sizeof *engine);
     sk_status status;
 

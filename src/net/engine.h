@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One training step of a model: forward with batch statistics, loss, backward. Internal. */
+/* One training step of a model: forward with statistics of the batch or frozen ones, loss, backward. Internal. */
 #ifndef SK_NET_ENGINE_H
 #define SK_NET_ENGINE_H
 
@@ -13,6 +13,7 @@ typedef struct sk_engine_options {
     int threads;         /* 0: all cores; results do not depend on it */
     int freeze_features; /* features in evaluation mode, gradients of the classifier alone */
     float dropout;       /* 0..1 before the last linear layer */
+    int freeze_bn;       /* batch norm uses and keeps its running statistics; gamma and beta are still trained */
 } sk_engine_options;
 
 /* Allocates all activations and gradients. The model outlives the engine; running statistics are updated in it. */

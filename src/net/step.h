@@ -14,7 +14,7 @@
 enum { SK_CHUNKS = 16, SK_SCRATCHES = 4, SK_STEM_ROWS = 8, SK_STEM_LD = 28 };
 
 typedef struct sk_step_options {
-    int batch, threads, freeze_features;
+    int batch, threads, freeze_features, freeze_bn;
     double dropout;
 } sk_step_options;
 

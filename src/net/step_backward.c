@@ -183,6 +183,10 @@ static void finish_sums(sk_step *s, int unit) {
         d_beta[c] = (sk_real)sum;
         d_gamma[c] = (sk_real)(sum_y * invstd);
         us->ka[c] = (sk_real)ka;
+        if (s->options.freeze_bn) { /* mean and variance do not depend on the pictures */
+            us->kb[c] = us->kc[c] = 0;
+            continue;
+        }
         us->kb[c] = (sk_real)(-ka * invstd * invstd * sum_y / count);
         us->kc[c] = (sk_real)(-ka * sum / count);
     }

@@ -195,6 +195,15 @@ static void combine(const sk_step *s, int unit, int c, double *mean, double *var
     *variance = *variance > 0 ? *variance : 0;
 }
 
+static void normalise(sk_unit_state *us, const sk_param *p, int c, double mean, double variance) {
+    const double invstd = 1 / sqrt(variance + SK_BN_EPS), gamma = (double)p[SK_GAMMA].data[c];
+
+    us->mean[c] = (sk_real)mean;
+    us->invstd[c] = (sk_real)invstd;
+    us->scale[c] = (sk_real)(gamma * invstd);
+    us->shift[c] = (sk_real)((double)p[SK_BETA].data[c] - mean * gamma * invstd);
+}
+
 /* Statistics of the batch from the chunks' sums; running ones move towards them (variance unbiased, as torch does). */
 static void finish_statistics(sk_step *s, int unit) {
     const sk_unit *u = &s->net->units[unit];
@@ -203,14 +212,14 @@ static void finish_statistics(sk_step *s, int unit) {
     const double count = (double)s->n * (double)sk_unit_rows(u);
 
     for (int c = 0; c < u->out_c; c++) {
-        double mean, variance, invstd;
+        double mean, variance;
 
+        if (s->options.freeze_bn) {
+            normalise(us, p, c, (double)p[SK_MEAN].data[c], (double)p[SK_VAR].data[c]);
+            continue;
+        }
         combine(s, unit, c, &mean, &variance);
-        invstd = 1 / sqrt(variance + SK_BN_EPS);
-        us->mean[c] = (sk_real)mean;
-        us->invstd[c] = (sk_real)invstd;
-        us->scale[c] = (sk_real)((double)p[SK_GAMMA].data[c] * invstd);
-        us->shift[c] = (sk_real)((double)p[SK_BETA].data[c] - mean * (double)p[SK_GAMMA].data[c] * invstd);
+        normalise(us, p, c, mean, variance);
         if (count > 1) variance *= count / (count - 1);
         p[SK_MEAN].data[c] = (sk_real)((1 - SK_BN_MOMENTUM) * (double)p[SK_MEAN].data[c] + SK_BN_MOMENTUM * mean);
         p[SK_VAR].data[c] = (sk_real)((1 - SK_BN_MOMENTUM) * (double)p[SK_VAR].data[c] + SK_BN_MOMENTUM * variance);
