@@ -65,6 +65,17 @@ static void print_metrics(const sk_metrics *m) {
     printf("%-16s %12zu %12zu\n", "bird", m->confusion[1][0], m->confusion[1][1]);
 }
 
+static void print_calibration(const work *w) {
+    const double temperature = (double)sk_classifier_card(w->model)->temperature;
+    const sk_calibration now = sk_evaluation_calibration(w->evaluation, 1);
+    printf("\ncalibration of p, 15 bins: ECE %.4f   NLL %.4f   Brier %.4f   temperature %.4g\n", now.ece, now.nll,
+           now.brier, temperature);
+    if (temperature < 1 || temperature > 1) {
+        const sk_calibration raw = sk_evaluation_calibration(w->evaluation, temperature);
+        printf("without the temperature:    ECE %.4f   NLL %.4f   Brier %.4f\n", raw.ece, raw.nll, raw.brier);
+    }
+}
+
 static int print_slices(cli *c, const sk_evaluation *evaluation, int by_group, sk_error *err) {
     sk_slice *slices = NULL;
     size_t count = 0;
@@ -236,6 +247,7 @@ static int print_text(cli *c, const work *w, sk_error *err) {
     if (w->eval.crops == SK_CROPS_THREE) printf(", penalty %g", (double)w->eval.penalty);
     printf("\n\n");
     print_metrics(&m);
+    print_calibration(w);
     int code = print_slices(c, w->evaluation, 0, err);
     if (!code) code = print_slices(c, w->evaluation, 1, err);
     if (code) return code;

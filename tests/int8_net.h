@@ -65,7 +65,7 @@ static inline void net_make(test_net *net, int size, int width, uint64_t seed) {
     memset(net, 0, sizeof *net);
     net->card = (sk_card){.arch = SK_ARCH_V3_SMALL, .size = size, .classes = 2, .mean = {.485f, .456f, .406f},
                           .std = {.229f, .224f, .225f}, .class_names = "nobird,bird", .crops = 1, .threshold = .5f,
-                          .penalty = .8f, .run_id = "test"};
+                          .penalty = .8f, .temperature = 1, .run_id = "test"};
     const int stem = net_add(net, SK_OP_CONV, SK_ACT_HSWISH, -1, -1, width, 3, 2);
     const int wide = net_add(net, SK_OP_POINTWISE, SK_ACT_HSWISH, stem, -1, 3 * width, 1, 1);
     const int deep = net_add(net, SK_OP_DEPTHWISE, SK_ACT_RELU, wide, -1, 0, 3, 1);

@@ -554,6 +554,7 @@ static void card_travels(void **state) {
     card.crops = 3;
     card.threshold = 0.1f + 0.2f;
     card.penalty = 1.f / 3;
+    card.temperature = 1.7f;
     strcpy(card.class_names, "nobird,bird");
     strcpy(card.run_id, "r1");
     assert_int_equal(sk_tensors_set_card(&file, &card, NULL), SK_OK);
@@ -562,13 +563,15 @@ static void card_travels(void **state) {
     assert_int_equal(found, 1);
     assert_true(back.arch == card.arch && back.size == 256 && back.crops == 3 && back.classes == card.classes);
     assert_true(back.threshold == card.threshold && back.penalty == card.penalty);
+    assert_true(back.temperature == card.temperature);
     assert_memory_equal(back.mean, card.mean, sizeof card.mean);
     assert_memory_equal(back.std, card.std, sizeof card.std);
     assert_string_equal(back.class_names, "nobird,bird");
     assert_string_equal(back.run_id, "r1");
     static const char *const wrong[][2] = {
         {"siskin.size", "12"}, {"siskin.size", "224x"},     {"siskin.mean", "1,2"}, {"siskin.std", "0,1,1"},
-        {"siskin.crops", "2"}, {"siskin.threshold", "nan"}, {"siskin.arch", "vgg"}};
+        {"siskin.crops", "2"}, {"siskin.threshold", "nan"}, {"siskin.arch", "vgg"},
+        {"siskin.temperature", "0"}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         sk_tensor_file bad = {0};
         assert_int_equal(sk_tensors_set_meta(&bad, wrong[i][0], wrong[i][1], NULL), SK_OK);

@@ -18,10 +18,21 @@ void sk_classifier_close(sk_classifier *classifier);
 const sk_card *sk_classifier_card(const sk_classifier *classifier);
 int sk_classifier_is_int8(const sk_classifier *classifier);
 int sk_classifier_feature_count(const sk_classifier *classifier);
-/* images: n x size x size x 3 RGB bytes; probabilities: n x classes (softmax, 0..1); features: n x feature_count
- * or NULL. threads 0: all. */
+/* The float network inside, which stays the classifier's; NULL if it is int8. */
+sk_model *sk_classifier_model(sk_classifier *classifier);
+/* images: n x size x size x 3 RGB bytes; probabilities: n x classes (softmax of the logits divided by the card's
+ * temperature, 0..1); features: n x feature_count or NULL. threads 0: all. */
 sk_status sk_classifier_run(sk_classifier *classifier, const uint8_t *images, int n, int threads, float *probabilities,
                             float *features, sk_error *err);
+/* The same with the logits, n x classes or NULL, before the temperature; of int8 their real values. */
+sk_status sk_classifier_run_logits(sk_classifier *classifier, const uint8_t *images, int n, int threads,
+                                   float *probabilities, float *logits, float *features, sk_error *err);
+/* Another temperature, SK_TEMPERATURE_LEAST to SK_TEMPERATURE_MOST, for this handle and what it writes. Errors:
+ * ARGUMENT, MEMORY; the old one then stays. */
+sk_status sk_classifier_set_temperature(sk_classifier *classifier, float temperature, sk_error *err);
+/* Writes the model with its card: a .skn as .skn, a float model as safetensors; aside and renamed, so that `path` may
+ * be the file that was opened. */
+sk_status sk_classifier_write(const sk_classifier *classifier, const char *path, sk_error *err);
 
 /* ---- crops and the decision ------------------------------------------------------------------------------ */
 typedef enum sk_crops { SK_CROPS_SQUEEZE = 0, SK_CROPS_ONE = 1, SK_CROPS_THREE = 3 } sk_crops;

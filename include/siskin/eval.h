@@ -17,6 +17,7 @@ typedef struct sk_eval_options {
     int threads;
     int max_bad;
     int with_features; /* keep the pooled features (of the centre crop) */
+    int with_logits;   /* keep the logits (of the centre crop) */
 } sk_eval_options;
 
 /* One picture's outcome. `sample` is its index in the dataset. */
@@ -41,6 +42,8 @@ size_t sk_evaluation_count(const sk_evaluation *evaluation);
 const sk_outcome *sk_evaluation_outcome(const sk_evaluation *evaluation, size_t index);
 /* count x feature_count floats, or NULL if they were not asked for. */
 const float *sk_evaluation_features(const sk_evaluation *evaluation, int *feature_count);
+/* count x 2 floats, before the temperature, or NULL if they were not asked for. */
+const float *sk_evaluation_logits(const sk_evaluation *evaluation);
 /* Metrics of one evaluation: from one thread at a time. */
 sk_metrics sk_evaluation_metrics(const sk_evaluation *evaluation);
 /* The metrics of the pictures for which `keep` is non-zero. */
@@ -64,6 +67,32 @@ typedef struct sk_slice {
 sk_status sk_evaluation_slices(const sk_evaluation *evaluation, int by_group, sk_slice **out, size_t *count,
                                sk_error *err);
 void sk_slices_free(sk_slice *slices);
+
+/* ---- calibration: is p what it says? ------------------------------------------------------------------------ */
+/* p is that of bird of the centre crop (squeezed: of the frame), the number that thresholds are compared with. */
+#define SK_CALIBRATION_BINS 15
+typedef struct sk_calibration {
+    size_t n, count[SK_CALIBRATION_BINS]; /* pictures per bin of p: bins of equal width */
+    double mean_p[SK_CALIBRATION_BINS];   /* NaN in empty bins, as the next */
+    double share[SK_CALIBRATION_BINS];    /* of birds */
+    double ece;   /* expected calibration error: mean |mean_p - share|, bins weighted by their pictures (Naeini et al.
+                   * 2015; Guo et al. 2017, there of the larger p) */
+    double nll;   /* mean -log of the p that the label got; p is kept 2^-24 away from 0 and 1, where float ends */
+    double brier; /* mean (p - label)^2, 0 to 1 (Brier 1950) */
+} sk_calibration;
+/* Of p whose log-odds are multiplied by `factor`: 1 for the p of the evaluation, the card's temperature for what p
+ * would be without it. All NaN over no picture. */
+sk_calibration sk_evaluation_calibration(const sk_evaluation *evaluation, double factor);
+
+typedef struct sk_calibrate_report {
+    float old_temperature, temperature;
+    sk_calibration before, after; /* on the pictures of the fit: with the old temperature, with the new one */
+} sk_calibrate_report;
+/* Fits the temperature (sk_fit_temperature) to a part of the data, which should not be the training part, and sets it
+ * on the classifier (sk_classifier_write keeps it). Pictures are seen by the card's rule, of three crops the centre.
+ * A fit that the pictures did not bound is told through hooks->log. */
+sk_status sk_calibrate(sk_classifier *classifier, const sk_dataset *dataset, const sk_cache *cache, sk_split split,
+                       int threads, const sk_hooks *hooks, sk_calibrate_report *report, sk_error *err);
 
 /* Two models over the same pictures, e.g. float and int8. */
 typedef struct sk_comparison {

@@ -28,10 +28,15 @@ typedef struct sk_card {
     int crops;           /* crop rule it was tuned for: 1, 3, or 0 for squeeze */
     float threshold;     /* p of the centre crop that says bird */
     float penalty;       /* p that the side crops must reach */
+    float temperature;   /* p = softmax(logits / temperature); 1: not calibrated. Threshold and penalty are compared
+                          * with this p */
     char run_id[64];     /* of the training run, "" if none */
 } sk_card;
-/* Size 224, 2 classes, ImageNet mean and std, one crop, threshold .5, penalty .8. */
+/* Size 224, 2 classes, ImageNet mean and std, one crop, threshold .5, penalty .8, temperature 1. */
 sk_card sk_card_default(sk_arch arch);
+/* What a card's temperature may be. */
+#define SK_TEMPERATURE_LEAST 0.01f
+#define SK_TEMPERATURE_MOST 100.0f
 
 typedef struct sk_model sk_model;
 
@@ -103,6 +108,19 @@ sk_status sk_model_forward(sk_model *model, const uint8_t *images, int n, int th
 int sk_model_feature_count(const sk_model *model);
 /* Peak bytes of activations of one picture in inference with buffer reuse. */
 size_t sk_model_activation_bytes(const sk_model *model, int bytes_per_value);
+
+/* ---- calibration ----------------------------------------------------------------------------------------- */
+/* What sk_fit_temperature keeps to; a result at one of these is a fit that the pictures did not bound. */
+#define SK_FIT_LEAST 0.25f
+#define SK_FIT_MOST 8.0f
+/* The temperature for which softmax(logits / temperature) has the least negative log-likelihood (Guo et al. 2017, On
+ * Calibration of Modern Neural Networks) against labels that are as certain as their number allows: N pictures of a
+ * class give it (N + 1) / (N + classes) and every other 1 / (N + classes) (Platt 1999, Probabilistic Outputs for
+ * Support Vector Machines). Against hard labels, pictures that are all judged rightly would ask for temperature 0.
+ * logits: n x classes, undivided, as the pictures of a validation part give them; labels: n class indices. The same
+ * bytes for the same input. Errors: ARGUMENT (no pictures, a label out of range), DATA (a logit is not finite). */
+sk_status sk_fit_temperature(const float *logits, const int *labels, size_t n, int classes, float *temperature,
+                             sk_error *err);
 
 #ifdef __cplusplus
 }

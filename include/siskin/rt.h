@@ -19,6 +19,7 @@ typedef struct sk_rt_info {
     int size, classes, features, crops;
     float mean[3], std[3];
     float threshold, penalty;
+    float temperature; /* 1 if the file has none */
     float logit_scale;
     int logit_zero_point;
 } sk_rt_info;
@@ -33,7 +34,7 @@ const sk_rt_info *sk_rt_get_info(const sk_rt *rt);
 /* image: size x size x 3 RGB bytes. logits: `classes` int8 codes; features: `features` int8 codes or NULL.
  * real = (code - zero_point) * scale. */
 void sk_rt_run(sk_rt *rt, const uint8_t *image, int8_t *logits, int8_t *features);
-/* Softmax of dequantised logits. */
+/* Softmax of dequantised logits divided by the temperature. */
 void sk_rt_probabilities(const sk_rt *rt, const int8_t *logits, float *probabilities);
 float sk_rt_feature_value(const sk_rt *rt, int8_t code);
 /* Bytes of working memory that the handle holds. */

@@ -17,7 +17,9 @@ sk_status sk_evaluation_create(const sk_eval_options *options, size_t capacity, 
     e->samples = sk_calloc(capacity ? capacity : 1, sizeof *e->samples);
     e->scratch = sk_alloc(capacity ? capacity : 1, sizeof *e->scratch);
     if (feature_count > 0) e->features = sk_calloc(capacity ? capacity : 1, sizeof(float) * (size_t)feature_count);
-    if (!e->outcomes || !e->samples || !e->scratch || (feature_count > 0 && !e->features)) {
+    if (options->with_logits) e->logits = sk_alloc(capacity ? capacity : 1, SK_CLASS_COUNT * sizeof(float));
+    if (!e->outcomes || !e->samples || !e->scratch || (feature_count > 0 && !e->features) ||
+        (options->with_logits && !e->logits)) {
         sk_evaluation_free(e);
         return sk_fail_memory(err, "the evaluation");
     }
@@ -30,6 +32,7 @@ void sk_evaluation_free(sk_evaluation *evaluation) {
     sk_free(evaluation->outcomes);
     sk_free(evaluation->samples);
     sk_free(evaluation->features);
+    sk_free(evaluation->logits);
     sk_free(evaluation->scratch);
     sk_free(evaluation);
 }
@@ -47,10 +50,14 @@ const float *sk_evaluation_features(const sk_evaluation *evaluation, int *featur
     return evaluation->features;
 }
 
+const float *sk_evaluation_logits(const sk_evaluation *evaluation) {
+    return evaluation->logits;
+}
+
 /* Buffers of one batch. */
 typedef struct batch {
     uint8_t *images;
-    float *probabilities, *features;
+    float *probabilities, *logits, *features;
     size_t samples[BATCH];
     int n;
 } batch;
@@ -86,8 +93,8 @@ static sk_status prepare(const run *r, batch *b, sk_error *err) {
 static sk_status run_batch(const run *r, batch *b, sk_error *err) {
     sk_status status = prepare(r, b, err);
     if (!status)
-        status = sk_classifier_run(r->classifier, b->images, b->n * r->crops, r->e->options.threads, b->probabilities,
-                                   b->features, err);
+        status = sk_classifier_run_logits(r->classifier, b->images, b->n * r->crops, r->e->options.threads,
+                                          b->probabilities, b->logits, b->features, err);
     if (status) return status;
     const size_t features = (size_t)r->e->feature_count, classes = (size_t)r->card->classes;
     for (int i = 0; i < b->n; i++) {
@@ -101,6 +108,9 @@ static sk_status run_batch(const run *r, batch *b, sk_error *err) {
         if (r->e->features)
             memcpy(r->e->features + at * features, b->features + (size_t)i * (size_t)r->crops * features,
                    features * sizeof(float));
+        if (r->e->logits)
+            memcpy(r->e->logits + at * classes, b->logits + (size_t)i * (size_t)r->crops * classes,
+                   classes * sizeof(float));
     }
     b->n = 0;
     return SK_OK;
@@ -175,7 +185,8 @@ sk_status sk_evaluate(sk_classifier *classifier, const sk_dataset *dataset, cons
     b.images = sk_alloc(pictures, side * side * 3);
     b.probabilities = sk_alloc(pictures * (size_t)r.card->classes, sizeof(float));
     if (features) b.features = sk_alloc(pictures * (size_t)features, sizeof(float));
-    if (!b.images || !b.probabilities || (features && !b.features)) {
+    if (options->with_logits) b.logits = sk_alloc(pictures * (size_t)r.card->classes, sizeof(float));
+    if (!b.images || !b.probabilities || (features && !b.features) || (options->with_logits && !b.logits)) {
         status = sk_fail_memory(err, "a batch of pictures");
         goto done;
     }
@@ -186,6 +197,7 @@ done:
     sk_free(b.images);
     sk_free(b.probabilities);
     sk_free(b.features);
+    sk_free(b.logits);
     if (status) sk_evaluation_free(e);
     else *out = e;
     return status;

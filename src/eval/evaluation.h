@@ -18,6 +18,7 @@ struct sk_evaluation {
     sk_sample *samples; /* copies, in the order of the outcomes; their texts belong to the dataset */
     float *features;    /* n x feature_count or NULL */
     int feature_count;
+    float *logits; /* n x 2 of the centre crop or NULL */
     sk_scored *scratch;            /* room to sort all outcomes, so that metrics cannot fail; one thread at a time */
     size_t unlabelled, unreadable; /* pictures of the split that were left out */
     double seconds;                /* spent in preparing and running */

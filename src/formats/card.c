@@ -33,6 +33,7 @@ static double shortest(float value) {
 sk_status sk_tensors_set_card(sk_tensor_file *file, const sk_card *card, sk_error *err) {
     const double size = card->size, classes = card->classes, crops = card->crops;
     const double threshold = shortest(card->threshold), penalty = shortest(card->penalty);
+    const double temperature = shortest(card->temperature);
     const double mean[3] = {shortest(card->mean[0]), shortest(card->mean[1]), shortest(card->mean[2])};
     const double std[3] = {shortest(card->std[0]), shortest(card->std[1]), shortest(card->std[2])};
     const struct {
@@ -41,7 +42,7 @@ sk_status sk_tensors_set_card(sk_tensor_file *file, const sk_card *card, sk_erro
         int count;
     } numbers[] = {{"siskin.size", &size, 1},      {"siskin.classes", &classes, 1}, {"siskin.mean", mean, 3},
                    {"siskin.std", std, 3},         {"siskin.crops", &crops, 1},     {"siskin.threshold", &threshold, 1},
-                   {"siskin.penalty", &penalty, 1}};
+                   {"siskin.penalty", &penalty, 1}, {"siskin.temperature", &temperature, 1}};
     sk_status status = sk_tensors_set_meta(file, "siskin.arch", sk_arch_name(card->arch), err);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers && status == SK_OK; i++)
         status = set_number(file, numbers[i].key, numbers[i].values, numbers[i].count, err);
@@ -105,6 +106,9 @@ sk_status sk_tensors_get_card(const sk_tensor_file *file, sk_card *card, int *fo
         status = sk_fail(err, SK_ERR_FORMAT, "metadata siskin.crops is 2: only 1, 3 and 0 (squeeze) are known");
     if (status == SK_OK) status = get_numbers(file, "siskin.threshold", 1, 0, 1, &read.threshold, &any, err);
     if (status == SK_OK) status = get_numbers(file, "siskin.penalty", 1, 0, 1, &read.penalty, &any, err);
+    if (status == SK_OK)
+        status = get_numbers(file, "siskin.temperature", 1, (double)SK_TEMPERATURE_LEAST, (double)SK_TEMPERATURE_MOST,
+                             &read.temperature, &any, err);
     if (status == SK_OK)
         status = get_text(file, "siskin.class_names", read.class_names, sizeof read.class_names, &any, err);
     if (status == SK_OK) status = get_text(file, "siskin.run_id", read.run_id, sizeof read.run_id, &any, err);

@@ -27,6 +27,7 @@ sk_card sk_card_default(sk_arch arch) {
         .crops = 1,
         .threshold = 0.5f,
         .penalty = 0.8f,
+        .temperature = 1,
     };
 }
 
@@ -43,5 +44,8 @@ sk_status sk_card_check(const sk_card *card, sk_error *err) {
         if (!isfinite(card->mean[i]) || !isfinite(card->std[i]) || card->std[i] <= 0)
             return sk_fail(err, SK_ERR_ARGUMENT, "the normalisation of channel %d is not usable: std must be positive",
                            i);
+    if (!(card->temperature >= SK_TEMPERATURE_LEAST && card->temperature <= SK_TEMPERATURE_MOST))
+        return sk_fail(err, SK_ERR_ARGUMENT, "temperature %g is out of range: use %g to %g", (double)card->temperature,
+                       (double)SK_TEMPERATURE_LEAST, (double)SK_TEMPERATURE_MOST);
     return SK_OK;
 }

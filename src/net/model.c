@@ -75,6 +75,7 @@ void sk_model_set_card(sk_model *model, const sk_card *card) {
         model->net->card.size = old.size;
         memcpy(model->net->card.mean, old.mean, sizeof old.mean);
         memcpy(model->net->card.std, old.std, sizeof old.std);
+        model->net->card.temperature = old.temperature;
     }
     if (model->net->card.size != old.size) resize(model, model->net->card.size);
     model->stale = 1;

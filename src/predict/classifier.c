@@ -10,7 +10,7 @@
 #endif
 
 #include "base/base.h"
-#include "rt/skn.h"
+#include "rt/check.h"
 #include "siskin/classifier.h"
 #include "siskin/rt.h"
 
@@ -21,6 +21,7 @@ struct sk_classifier {
     sk_card card;
     sk_model *model; /* float, or NULL */
     sk_map map;      /* of the .skn file */
+    uint8_t *copy;   /* of it with another temperature, or NULL */
     sk_rt *rt[MAX_THREADS];
     int features;
 };
@@ -50,6 +51,7 @@ static sk_status card_of_rt(const char *path, const sk_rt_info *info, sk_card *c
     card->crops = info->crops;
     card->threshold = info->threshold;
     card->penalty = info->penalty;
+    card->temperature = info->temperature;
     memcpy(card->run_id, info->run_id, sizeof card->run_id);
     return SK_OK;
 }
@@ -101,8 +103,13 @@ void sk_classifier_close(sk_classifier *c) {
     for (int i = 0; i < MAX_THREADS; i++) {
         sk_rt_close(c->rt[i]);
     }
+    sk_free(c->copy);
     sk_file_unmap(&c->map);
     sk_free(c);
+}
+
+static const uint8_t *skn_bytes(const sk_classifier *c) {
+    return c->copy ? c->copy : c->map.bytes;
 }
 
 const sk_card *sk_classifier_card(const sk_classifier *c) {
@@ -113,17 +120,67 @@ int sk_classifier_is_int8(const sk_classifier *c) {
     return c->model == NULL;
 }
 
+sk_model *sk_classifier_model(sk_classifier *c) {
+    return c->model;
+}
+
+/* A .skn in memory like the old one but for the temperature (and the version that has one). */
+static sk_status recast(sk_classifier *c, float temperature, sk_error *err) {
+    uint8_t *copy = sk_alloc(c->map.size, 1);
+    sk_rt *rt = NULL;
+    if (!copy) {
+        return sk_fail_memory(err, "the model");
+    }
+    memcpy(copy, c->map.bytes, c->map.size);
+    sk_skn_header *header = (sk_skn_header *)(void *)copy;
+    header->version = SK_SKN_VERSION;
+    header->temperature = temperature;
+    header->crc32 = sk_skn_crc(copy, c->map.size);
+    const sk_status status = sk_rt_open_memory(copy, c->map.size, &rt, err);
+    if (status != SK_OK) {
+        sk_free(copy);
+        return status;
+    }
+    for (int i = 0; i < MAX_THREADS; i++) {
+        sk_rt_close(c->rt[i]);
+        c->rt[i] = NULL;
+    }
+    sk_free(c->copy);
+    c->copy = copy;
+    c->rt[0] = rt;
+    return SK_OK;
+}
+
+sk_status sk_classifier_set_temperature(sk_classifier *c, float temperature, sk_error *err) {
+    if (!(temperature >= SK_TEMPERATURE_LEAST && temperature <= SK_TEMPERATURE_MOST)) {
+        return sk_fail(err, SK_ERR_ARGUMENT, "temperature %g is out of range: use %g to %g", (double)temperature,
+                       (double)SK_TEMPERATURE_LEAST, (double)SK_TEMPERATURE_MOST);
+    }
+    const sk_status status = c->model ? SK_OK : recast(c, temperature, err);
+    if (status == SK_OK) {
+        c->card.temperature = temperature;
+    }
+    if (c->model) {
+        sk_model_set_card(c->model, &c->card);
+    }
+    return status;
+}
+
+sk_status sk_classifier_write(const sk_classifier *c, const char *path, sk_error *err) {
+    return c->model ? sk_model_write(c->model, path, err) : sk_file_write(path, skn_bytes(c), c->map.size, err);
+}
+
 int sk_classifier_feature_count(const sk_classifier *c) {
     return c->features;
 }
 
-static void softmax(const float *logits, int n, float *p) {
+static void softmax(const float *logits, int n, float temperature, float *p) {
     float most = logits[0], sum = 0;
     for (int i = 1; i < n; i++) {
         most = logits[i] > most ? logits[i] : most;
     }
     for (int i = 0; i < n; i++) {
-        p[i] = expf(logits[i] - most);
+        p[i] = expf((logits[i] - most) / temperature);
         sum += p[i];
     }
     for (int i = 0; i < n; i++) {
@@ -131,8 +188,13 @@ static void softmax(const float *logits, int n, float *p) {
     }
 }
 
-static sk_status run_float(sk_classifier *c, const uint8_t *images, int n, int threads, float *probabilities,
-                           float *features, sk_error *err) {
+/* What is asked of one call; what is NULL is not. */
+typedef struct answer {
+    float *probabilities, *logits, *features;
+} answer;
+
+static sk_status run_float(sk_classifier *c, const uint8_t *images, int n, int threads, const answer *to,
+                           sk_error *err) {
     const size_t classes = (size_t)c->card.classes, bytes = (size_t)c->card.size * (size_t)c->card.size * 3;
     float *logits = sk_alloc(classes * FLOAT_BATCH, sizeof *logits);
     if (!logits) {
@@ -142,32 +204,43 @@ static sk_status run_float(sk_classifier *c, const uint8_t *images, int n, int t
     for (int i = 0; status == SK_OK && i < n; i += FLOAT_BATCH) {
         const int m = n - i < FLOAT_BATCH ? n - i : FLOAT_BATCH;
         status = sk_model_forward(c->model, images + bytes * (size_t)i, m, threads, logits,
-                                  features ? features + (size_t)c->features * (size_t)i : NULL, NULL, NULL, err);
+                                  to->features ? to->features + (size_t)c->features * (size_t)i : NULL, NULL, NULL,
+                                  err);
         for (int k = 0; status == SK_OK && k < m; k++) {
-            softmax(logits + classes * (size_t)k, c->card.classes, probabilities + classes * (size_t)(i + k));
+            softmax(logits + classes * (size_t)k, c->card.classes, c->card.temperature,
+                    to->probabilities + classes * (size_t)(i + k));
+        }
+        if (status == SK_OK && to->logits) {
+            memcpy(to->logits + classes * (size_t)i, logits, classes * (size_t)m * sizeof *logits);
         }
     }
     sk_free(logits);
     return status;
 }
 
-static void run_one(const sk_classifier *c, sk_rt *rt, const uint8_t *image, int8_t *codes, float *p, float *features) {
-    int8_t *feature_codes = codes + c->card.classes;
-    sk_rt_run(rt, image, codes, features ? feature_codes : NULL);
-    sk_rt_probabilities(rt, codes, p);
-    for (int k = 0; features && k < c->features; k++) {
-        features[k] = sk_rt_feature_value(rt, feature_codes[k]);
+static void run_one(const sk_classifier *c, sk_rt *rt, const uint8_t *image, int8_t *codes, const answer *to,
+                    size_t index) {
+    const size_t classes = (size_t)c->card.classes, width = (size_t)c->features;
+    const sk_rt_info *info = sk_rt_get_info(rt);
+    int8_t *feature_codes = codes + classes;
+    sk_rt_run(rt, image, codes, to->features ? feature_codes : NULL);
+    sk_rt_probabilities(rt, codes, to->probabilities + classes * index);
+    for (size_t k = 0; to->logits && k < classes; k++) {
+        to->logits[classes * index + k] = (float)(codes[k] - info->logit_zero_point) * info->logit_scale;
+    }
+    for (size_t k = 0; to->features && k < width; k++) {
+        to->features[width * index + k] = sk_rt_feature_value(rt, feature_codes[k]);
     }
 }
 
-static sk_status run_int8(sk_classifier *c, const uint8_t *images, int n, int threads, float *probabilities,
-                          float *features, sk_error *err) {
+static sk_status run_int8(sk_classifier *c, const uint8_t *images, int n, int threads, const answer *to,
+                          sk_error *err) {
     int count = sk_thread_count(threads);
     count = count > n ? n : count;
     count = count > MAX_THREADS ? MAX_THREADS : count;
     for (int i = 0; i < count; i++) {
         if (!c->rt[i]) {
-            const sk_status status = sk_rt_open_memory(c->map.bytes, c->map.size, &c->rt[i], err);
+            const sk_status status = sk_rt_open_memory(skn_bytes(c), c->map.size, &c->rt[i], err);
             if (status != SK_OK) {
                 return status;
             }
@@ -188,21 +261,25 @@ static sk_status run_int8(sk_classifier *c, const uint8_t *images, int n, int th
 #else
         const int t = 0;
 #endif
-        run_one(c, c->rt[t], images + bytes * (size_t)i, codes + (classes + width) * (size_t)t,
-                probabilities + classes * (size_t)i, features ? features + width * (size_t)i : NULL);
+        run_one(c, c->rt[t], images + bytes * (size_t)i, codes + (classes + width) * (size_t)t, to, (size_t)i);
     }
     sk_free(codes);
     return SK_OK;
 }
 
-sk_status sk_classifier_run(sk_classifier *c, const uint8_t *images, int n, int threads, float *probabilities,
-                            float *features, sk_error *err) {
+sk_status sk_classifier_run_logits(sk_classifier *c, const uint8_t *images, int n, int threads, float *probabilities,
+                                   float *logits, float *features, sk_error *err) {
     if (n < 0 || (n > 0 && (!images || !probabilities))) {
         return sk_fail(err, SK_ERR_ARGUMENT, "cannot classify: no pictures or no room for the answer were given");
     }
     if (n == 0) {
         return SK_OK;
     }
-    return c->model ? run_float(c, images, n, threads, probabilities, features, err)
-                    : run_int8(c, images, n, threads, probabilities, features, err);
+    const answer to = {probabilities, logits, features};
+    return c->model ? run_float(c, images, n, threads, &to, err) : run_int8(c, images, n, threads, &to, err);
+}
+
+sk_status sk_classifier_run(sk_classifier *c, const uint8_t *images, int n, int threads, float *probabilities,
+                            float *features, sk_error *err) {
+    return sk_classifier_run_logits(c, images, n, threads, probabilities, NULL, features, err);
 }

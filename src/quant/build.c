@@ -333,6 +333,7 @@ static void fill_header(builder *b, int feature_layer) {
     memcpy(h->std, card->std, sizeof h->std);
     h->threshold = card->threshold;
     h->penalty = card->penalty;
+    h->temperature = card->temperature;
     h->input_scale = (float)b->tensors[0].scale;
     h->input_zero = b->tensors[0].zero;
     h->algorithm = (int32_t)r->algorithm;

@@ -46,6 +46,20 @@ static void put_metrics(sk_text *out, const sk_metrics *m) {
     put_number(out, ", \"roc_area\": ", m->roc_area);
 }
 
+static void put_calibration(sk_text *out, const sk_calibration *c, int with_bins) {
+    put_number(out, "\"ece\": ", c->ece);
+    put_number(out, ", \"nll\": ", c->nll);
+    put_number(out, ", \"brier\": ", c->brier);
+    sk_text_add(out, with_bins ? ", \"bins\": [" : "");
+    for (int i = 0; i < SK_CALIBRATION_BINS && with_bins; i++) {
+        sk_text_add(out, "%s{\"n\": %zu", i ? ", " : "", c->count[i]);
+        put_number(out, ", \"mean_p\": ", c->mean_p[i]);
+        put_number(out, ", \"share\": ", c->share[i]);
+        sk_text_add(out, "}");
+    }
+    sk_text_add(out, with_bins ? "]" : "");
+}
+
 static void put_slices(sk_text *out, const char *name, const sk_slice *slices, size_t count) {
     sk_text_add(out, ",\n  \"%s\": [", name);
     for (size_t i = 0; i < count; i++) {
@@ -112,7 +126,12 @@ void sk_page_json(const sk_page *page, sk_text *out) {
     put_float(out, ", \"penalty\": ", e->options.penalty);
     sk_text_add(out, "},\n  \"metrics\": {");
     put_metrics(out, &page->metrics);
-    sk_text_add(out, "}");
+    put_float(out, "},\n  \"calibration\": {\"temperature\": ", in->card.temperature);
+    sk_text_add(out, ", ");
+    put_calibration(out, &page->calibration, 1);
+    sk_text_add(out, ",\n    \"without_temperature\": {");
+    put_calibration(out, &page->uncalibrated, 0);
+    sk_text_add(out, "}}");
     put_slices(out, "sources", page->sources, page->source_count);
     put_slices(out, "groups", page->groups, page->group_count);
     if (in->other) put_comparison(out, page);

@@ -23,6 +23,7 @@ typedef struct sk_page {
     const sk_page_input *in;
     sk_metrics metrics, other_metrics;
     sk_comparison comparison;
+    sk_calibration calibration, uncalibrated; /* of p, and of what p would be without the temperature */
     sk_slice *sources, *groups;
     size_t source_count, group_count;
     size_t *wrong, wrong_count;

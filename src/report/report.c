@@ -11,6 +11,8 @@ enum { SHEET_PICTURES = 200 };
 sk_status sk_page_make(const sk_page_input *input, sk_page *page, sk_error *err) {
     *page = (sk_page){.in = input, .kl = NAN};
     page->metrics = sk_evaluation_metrics(input->evaluation);
+    page->calibration = sk_evaluation_calibration(input->evaluation, 1);
+    page->uncalibrated = sk_evaluation_calibration(input->evaluation, (double)input->card.temperature);
     sk_status status = sk_evaluation_slices(input->evaluation, 0, &page->sources, &page->source_count, err);
     if (!status) status = sk_evaluation_slices(input->evaluation, 1, &page->groups, &page->group_count, err);
     if (!status) status = sk_wrong_list(input->evaluation, &page->wrong, &page->wrong_count, err);

@@ -74,6 +74,10 @@ static sk_status check_header(const checker *c) {
     if (!isfinite(h->threshold) || !isfinite(h->penalty) || !is_scale(h->input_scale) || !is_code(h->input_zero)) {
         return BAD("the .skn card has an impossible threshold or input scale");
     }
+    if (h->version == 1 ? h->temperature != 0
+                        : !(h->temperature >= SK_TEMPERATURE_LEAST && h->temperature <= SK_TEMPERATURE_MOST)) {
+        return BAD("the .skn card has an impossible temperature");
+    }
     if (h->layer_bytes != sizeof(sk_skn_layer) || h->layer_count < 1 || h->layer_count > SK_SKN_MAX_LAYERS ||
         !section_fits(c, h->layer_offset, (uint64_t)h->layer_count * sizeof(sk_skn_layer))) {
         return BAD("the .skn layer table lies outside of the file");
@@ -253,7 +257,7 @@ sk_status sk_skn_check(const uint8_t *bytes, size_t size, sk_error *err) {
     if (size < sizeof *h || memcmp(h->magic, SK_SKN_MAGIC, sizeof h->magic) != 0) {
         return BAD("not a .skn model");
     }
-    if (h->version != SK_SKN_VERSION || h->header_bytes != sizeof *h) {
+    if (h->version < 1 || h->version > SK_SKN_VERSION || h->header_bytes != sizeof *h) {
         return sk_fail(err, SK_ERR_UNSUPPORTED, ".skn version %u is not known to this build: quantise the model again",
                        (unsigned)h->version);
     }

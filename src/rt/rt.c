@@ -37,6 +37,7 @@ static void fill_info(sk_rt *rt) {
     memcpy(info->std, h->std, sizeof info->std);
     info->threshold = h->threshold;
     info->penalty = h->penalty;
+    info->temperature = h->version == 1 ? 1 : h->temperature;
     info->logit_scale = last->out_scale;
     info->logit_zero_point = last->out_zero;
 }
@@ -199,7 +200,7 @@ void sk_rt_probabilities(const sk_rt *rt, const int8_t *logits, float *probabili
     }
     float sum = 0;
     for (int i = 0; i < classes; i++) {
-        probabilities[i] = expf((float)(logits[i] - most) * rt->info.logit_scale);
+        probabilities[i] = expf((float)(logits[i] - most) * rt->info.logit_scale / rt->info.temperature);
         sum += probabilities[i];
     }
     for (int i = 0; i < classes; i++) {

@@ -12,7 +12,7 @@
 #endif
 
 #define SK_SKN_MAGIC "\x89SKN\r\n\x1a\n" /* survives no text conversion, like PNG's */
-#define SK_SKN_VERSION 1
+#define SK_SKN_VERSION 2       /* 1: without a temperature, still read */
 #define SK_SKN_ALIGN 64
 #define SK_SKN_MAX_LAYERS 512
 #define SK_SKN_MAX_K 16384          /* terms of one sum: 128 * 127 * K + 2^30 stays below 2^31 */
@@ -35,7 +35,8 @@ typedef struct sk_skn_header {
     int32_t input_zero;
     int32_t algorithm, pictures; /* how it was calibrated */
     uint64_t seed;
-    uint8_t reserved[152];
+    float temperature; /* version 1: 0, which means 1 */
+    uint8_t reserved[148];
 } sk_skn_header;
 static_assert(sizeof(sk_skn_header) == 512, "the header is 512 bytes");
 

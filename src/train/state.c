@@ -137,7 +137,10 @@ sk_status sk_run_load(const char *run_dir, sk_run_state *state, sk_model *model,
                     : sk_fail(err, SK_ERR_FORMAT, "%s is not the state of a training run", path);
     if (status == SK_OK) status = take_counters(&file, path, state, adam, err);
     if (status == SK_OK) status = take_tensors(&file, model, adam, path, err);
+    sk_card card = *sk_model_card(model);
+    if (status == SK_OK) status = sk_tensors_get_card(&file, &card, NULL, err);
     if (status != SK_OK) goto done;
+    sk_model_set_card(model, &card);
     char *kept = sk_strdup(config);
     if (!kept) {
         status = sk_fail_memory(err, "the run's options");

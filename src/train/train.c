@@ -23,7 +23,8 @@ typedef struct job {
     sk_engine *engine;
     sk_adam *adam;
     sk_run_state state;
-    float *logits; /* of a validation batch */
+    float *logits; /* of the validation part */
+    int *labels;
     char fingerprint[17], pretrained_hash[17], id[17];
 } job;
 
@@ -104,8 +105,10 @@ static sk_status open_data(job *j, sk_error *err) {
     if (options.batch > VAL_BATCH) options.batch = VAL_BATCH;
     status = sk_loader_create(j->dataset, j->cache, &options, &j->val, err);
     if (status != SK_OK) return status;
-    j->logits = sk_calloc((size_t)VAL_BATCH * SK_CLASS_COUNT, sizeof *j->logits);
-    return j->logits ? check_data(j, err) : sk_fail_memory(err, "the logits");
+    const size_t count = sk_loader_size(j->val);
+    j->logits = sk_calloc(count ? count : 1, SK_CLASS_COUNT * sizeof *j->logits);
+    j->labels = sk_calloc(count ? count : 1, sizeof *j->labels);
+    return j->logits && j->labels ? check_data(j, err) : sk_fail_memory(err, "the logits");
 }
 
 static sk_status open_model(job *j, int has_state, sk_error *err) {
@@ -207,12 +210,13 @@ static sk_status validate(job *j, sk_epoch_log *row, sk_error *err) {
         sk_status status = sk_loader_next(j->val, &batch, err);
         if (status != SK_OK) return status;
         if (batch.n == 0) break;
-        status = sk_model_forward(j->model, batch.images, batch.n, j->options.threads, j->logits, NULL, NULL, NULL,
-                                  err);
+        float *logits = j->logits + done * SK_CLASS_COUNT;
+        status = sk_model_forward(j->model, batch.images, batch.n, j->options.threads, logits, NULL, NULL, NULL, err);
         if (status != SK_OK) return status;
+        memcpy(j->labels + done, batch.labels, (size_t)batch.n * sizeof *j->labels);
         for (int i = 0; i < batch.n; i++) {
             int hit = 0;
-            loss += cross_entropy(j->logits + (size_t)i * SK_CLASS_COUNT, batch.labels[i], &hit);
+            loss += cross_entropy(logits + (size_t)i * SK_CLASS_COUNT, batch.labels[i], &hit);
             right += (size_t)hit;
         }
         done += (size_t)batch.n;
@@ -222,7 +226,11 @@ static sk_status validate(job *j, sk_epoch_log *row, sk_error *err) {
     }
     row->val_loss = loss / (double)done;
     row->val_accuracy = (double)right / (double)done;
-    return isfinite(row->val_loss) ? SK_OK : diverged(j, "the validation loss", err);
+    if (!isfinite(row->val_loss)) return diverged(j, "the validation loss", err);
+    sk_card card = *sk_model_card(j->model);
+    const sk_status status = sk_fit_temperature(j->logits, j->labels, done, SK_CLASS_COUNT, &card.temperature, err);
+    sk_model_set_card(j->model, &card); /* travels with this epoch's weights */
+    return status;
 }
 
 /* Small validation parts saturate early: the loss then still tells the better epoch. */
@@ -255,7 +263,9 @@ static void adopt(job *j) {
     sk_run_pretrained(j->state.config, j->pretrained_hash);
     sk_run_id(j->state.config, j->id);
     memcpy(j->options.card.run_id, j->id, sizeof j->id);
-    sk_model_set_card(j->model, &j->options.card);
+    sk_card card = j->options.card;
+    card.temperature = sk_model_card(j->model)->temperature; /* of the epoch that the state holds */
+    sk_model_set_card(j->model, &card);
 }
 
 static sk_status prepare(job *j, sk_error *err) {
@@ -296,5 +306,6 @@ sk_status sk_train(const sk_dataset *dataset, const char *run_dir, const sk_trai
     sk_loader_free(j.val);
     sk_cache_close(j.cache);
     sk_free(j.logits);
+    sk_free(j.labels);
     return status;
 }
