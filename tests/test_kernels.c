@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every entry of the kernel table that this CPU overwrites against the C reference: random shapes, values at the
- * kinks of the activations, strides, accumulation, and a guard behind each output. */
+/* Every path of kernels that this CPU offers against the C reference: random shapes, values at the kinks of the
+ * activations, strides, accumulation, and a guard behind each output. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -16,6 +17,7 @@
 enum { ROUNDS = 300, GUARD = 16 };
 
 static sk_rng rng;
+static sk_kernels path; /* under test */
 
 static int draw(int low, int high) { return low + (int)sk_rng_below(&rng, (uint32_t)(high - low + 1)); }
 
@@ -55,7 +57,7 @@ static void compare(const char *what, float *want, float *got, size_t count, dou
 }
 
 static void test_gemm(void **state) {
-    const sk_kernels *c = sk_kernels_c(), *fast = sk_kernels_get();
+    const sk_kernels *c = sk_kernels_c(), *fast = &path;
     (void)state;
 
     for (int round = 0; round < ROUNDS; round++) {
@@ -104,7 +106,7 @@ static void test_gemm_tn(void **state) {
         float *want = values((size_t)n * k), *got = copy_of(want, (size_t)n * k);
 
         sk_kernels_c()->gemm_tn(m, n, k, dy, ldy, x, ldx, want);
-        sk_kernels_get()->gemm_tn(m, n, k, dy, ldy, x, ldx, got);
+        path.gemm_tn(m, n, k, dy, ldy, x, ldx, got);
         compare("gemm_tn", want, got, (size_t)n * k, 4e-6);
         sk_free(dy);
         sk_free(x);
@@ -112,7 +114,7 @@ static void test_gemm_tn(void **state) {
 }
 
 static void test_depthwise(void **state) {
-    const sk_kernels *c = sk_kernels_c(), *fast = sk_kernels_get();
+    const sk_kernels *c = sk_kernels_c(), *fast = &path;
     (void)state;
 
     for (int round = 0; round < ROUNDS; round++) {
@@ -161,7 +163,7 @@ static void compare_sums(const char *what, const double *want, const double *got
 }
 
 static void test_batch_norm(void **state) {
-    const sk_kernels *c = sk_kernels_c(), *fast = sk_kernels_get();
+    const sk_kernels *c = sk_kernels_c(), *fast = &path;
     (void)state;
 
     for (int round = 0; round < ROUNDS; round++) {
@@ -203,7 +205,7 @@ static void test_batch_norm(void **state) {
 }
 
 static void test_elementwise(void **state) {
-    const sk_kernels *c = sk_kernels_c(), *fast = sk_kernels_get();
+    const sk_kernels *c = sk_kernels_c(), *fast = &path;
     (void)state;
 
     for (int round = 0; round < ROUNDS; round++) {
@@ -254,7 +256,7 @@ static void test_adam(void **state) {
         for (size_t i = 0; i < count; i++) v[0][i] = fabsf(v[0][i]);
         v[1] = copy_of(v[0], count);
         for (int i = 0; i < 2; i++)
-            (i ? sk_kernels_get() : sk_kernels_c())->adam(count, w[i], g, m[i], v[i], 0.9f, 0.999f, 0.01f, 2.0f, 1e-8f);
+            (i ? &path : sk_kernels_c())->adam(count, w[i], g, m[i], v[i], 0.9f, 0.999f, 0.01f, 2.0f, 1e-8f);
         compare("adam w", w[0], w[1], count, 2e-6);
         compare("adam m", m[0], m[1], count, 2e-6);
         compare("adam v", v[0], v[1], count, 2e-6);
@@ -262,13 +264,37 @@ static void test_adam(void **state) {
     }
 }
 
+/* The environment names the widest path; what the CPU lacks falls back to the next one that it has. */
+static void test_choice(void **state) {
+    sk_kernels table;
+    (void)state;
+
+    assert_false(sk_kernels_path("avx1024", &table));
+    assert_false(sk_kernels_path("", &table));
+    assert_true(sk_kernels_path("c", &table));
+    assert_string_equal(table.name, "c");
+    assert_ptr_equal(table.gemm, sk_kernels_c()->gemm);
+    setenv("SISKIN_CPU", "avx2", 1);
+    assert_string_equal(sk_kernels_get()->name, sk_kernels_path("avx2", &table) ? "avx2" : "c");
+}
+
 int main(void) {
+    static const char *const names[] = {"c", "avx2", "avx512"};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gemm),       cmocka_unit_test(test_gemm_tn),     cmocka_unit_test(test_depthwise),
         cmocka_unit_test(test_batch_norm), cmocka_unit_test(test_elementwise), cmocka_unit_test(test_adam),
     };
+    const struct CMUnitTest choice[] = {cmocka_unit_test(test_choice)};
+    int failed = cmocka_run_group_tests(choice, NULL, NULL);
 
-    rng = sk_rng_make(1, 2, 3);
-    printf("kernels: %s against c\n", sk_kernels_get()->name);
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    for (int i = 0; i < 3; i++) {
+        if (!sk_kernels_path(names[i], &path)) {
+            printf("# no %s on this machine: its kernels are not tested\n", names[i]);
+            continue;
+        }
+        rng = sk_rng_make(1, 2, 3);
+        printf("# kernels %s against c\n", path.name);
+        failed += cmocka_run_group_tests(tests, NULL, NULL);
+    }
+    return failed;
 }

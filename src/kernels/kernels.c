@@ -33,18 +33,45 @@ static const sk_kernels reference = {
     .adam = sk_c_adam,
 };
 
+/* Widest first. */
+static const struct path {
+    const char *name;
+    int (*overwrite)(sk_kernels *table); /* NULL: the reference as it is */
+} paths[] = {
+#if defined(SK_HAVE_AVX2) && !defined(SK_DOUBLE)
+    {"avx512", sk_kernels_avx512},
+    {"avx2", sk_kernels_avx2},
+#endif
+    {"c", NULL},
+};
+enum { PATHS = sizeof paths / sizeof *paths };
+
+static int find(const char *name) {
+    for (int i = 0; i < PATHS; i++)
+        if (!strcmp(paths[i].name, name)) return i;
+    return -1;
+}
+
+static int fill(int path, sk_kernels *table) {
+    *table = reference;
+    return !paths[path].overwrite || paths[path].overwrite(table);
+}
+
+int sk_kernels_path(const char *name, sk_kernels *table) {
+    const int path = find(name);
+
+    return path >= 0 && fill(path, table);
+}
+
 static sk_kernels chosen;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void choose(void) {
-    const char *cpu = getenv("SISKIN_CPU");
+    const char *wanted = getenv("SISKIN_CPU");
+    int path = wanted ? find(wanted) : 0;
 
-    chosen = reference;
-#if defined(SK_HAVE_AVX2) && !defined(SK_DOUBLE)
-    if (!cpu || strcmp(cpu, "c") != 0) sk_kernels_x86(&chosen);
-#else
-    (void)cpu;
-#endif
+    if (path < 0) path = 0;
+    while (!fill(path, &chosen)) path++;
 }
 
 const sk_kernels *sk_kernels_c(void) { return &reference; }

@@ -51,7 +51,7 @@ typedef struct sk_bn {
 } sk_bn;
 
 typedef struct sk_kernels {
-    const char *name; /* "c", "avx2": for reports */
+    const char *name; /* "c", "avx2", "avx512": for reports */
 
     /* ---- matrix products ---- */
     /* sk_real values that gemm_pack writes for an n x k matrix. */
@@ -123,9 +123,14 @@ typedef struct sk_kernels {
 
 /* The reference, complete. */
 const sk_kernels *sk_kernels_c(void);
-/* What this machine runs best: the reference with the entries that the CPU allows overwritten; SISKIN_CPU=c in the
- * environment forces the reference. Decided once, thread-safe, never NULL. */
+/* What this machine runs best. SISKIN_CPU in the environment, "c", "avx2" or "avx512", names the widest path that may
+ * be taken: where the CPU lacks it, the next one that it has is taken, and another word changes nothing; `name` of the
+ * table says what was chosen. Decided once, thread-safe, never NULL. */
 const sk_kernels *sk_kernels_get(void);
-/* Overwrites entries of a copy of the reference if the CPU has AVX2 and FMA; says whether it did. x86/, fp32 only. */
-int sk_kernels_x86(sk_kernels *table);
+/* The table of one path by its name; 0 if the CPU or this build has no such path. */
+int sk_kernels_path(const char *name, sk_kernels *table);
+/* Overwrite the entries of a copy of the reference if the CPU offers the path; say whether they did. x86/, fp32 only.
+ */
+int sk_kernels_avx2(sk_kernels *table);
+int sk_kernels_avx512(sk_kernels *table);
 #endif

@@ -7,10 +7,12 @@
 
 #include "siskin/model.h"
 
+#ifndef SK_INLINE
 #define SK_INLINE static inline __attribute__((always_inline))
+#endif
 
 /* act is a constant after inlining, or the same for a whole call. */
-SK_INLINE __m256 sk_avx2_act(__m256 x, sk_act act) {
+SK_INLINE __m256 vec8_act(__m256 x, sk_act act) {
     const __m256 zero = _mm256_setzero_ps(), six = _mm256_set1_ps(6.0f), sixth = _mm256_set1_ps(1.0f / 6.0f);
 
     if (act == SK_ACT_RELU) return _mm256_max_ps(x, zero);
@@ -20,7 +22,7 @@ SK_INLINE __m256 sk_avx2_act(__m256 x, sk_act act) {
 }
 
 /* Derivative at x; at the corners of the ramp as PyTorch's. */
-SK_INLINE __m256 sk_avx2_act_slope(__m256 x, sk_act act) {
+SK_INLINE __m256 vec8_act_slope(__m256 x, sk_act act) {
     const __m256 one = _mm256_set1_ps(1.0f), three = _mm256_set1_ps(3.0f), minus = _mm256_set1_ps(-3.0f);
 
     if (act == SK_ACT_NONE) return one;

@@ -44,7 +44,7 @@ SK_INLINE void outputs(const int count, const int vectors, const int flip, const
     for (int i = 0; i < count; i++)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
-            _mm256_storeu_ps(y + i * c + 8 * v, act ? sk_avx2_act(sum[i][v], act) : sum[i][v]);
+            _mm256_storeu_ps(y + i * c + 8 * v, act ? vec8_act(sum[i][v], act) : sum[i][v]);
 }
 
 /* `x` points at row x_row0 of the picture. */
