@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "siskin/text.h"
+
 const cli_option cli_common[] = {{0, "json", CLI_FLAG, NULL, NULL, "print the result as JSON", NULL, 0, 0, 0},
                                  {'q', "quiet", CLI_FLAG, NULL, NULL, "print no progress and no notes", NULL, 0, 0, 0},
                                  {'h', "help", CLI_FLAG, NULL, NULL, "print this help and end", NULL, 0, 0, 0},
@@ -82,40 +84,6 @@ void cli_json_string(FILE *file, const char *text) {
     fputc('"', file);
 }
 
-/* ---- the nearest word ---------------------------------------------------------------------------------- */
-
-static int distance(const char *a, const char *b) {
-    int row[64];
-    int n = (int)strlen(a), m = (int)strlen(b);
-    if (n > 60 || m > 60) return 100;
-    for (int j = 0; j <= m; j++) row[j] = j;
-    for (int i = 1; i <= n; i++) {
-        int diagonal = row[0];
-        row[0] = i;
-        for (int j = 1; j <= m; j++) {
-            int best = diagonal + (a[i - 1] != b[j - 1]);
-            if (row[j] + 1 < best) best = row[j] + 1;
-            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
-        }
-    }
-    return row[m];
-}
-
-const char *cli_nearest(const char *word, const char *(*name)(const void *user, int index), const void *user) {
-    const char *best = NULL;
-    int least = 3;
-    for (int i = 0; name(user, i); i++) {
-        int d = distance(word, name(user, i));
-        if (d < least && d < (int)strlen(word)) {
-            least = d;
-            best = name(user, i);
-        }
-    }
-    return best;
-}
-
 static const char *option_name(const void *user, int index) {
     const cli_option *option = cli_option_at(user, index);
     return option ? option->name : NULL;
@@ -181,7 +149,7 @@ static int parse_long(cli *c, int argc, char **argv, int *at) {
     }
     char name[64];
     snprintf(name, sizeof name, "%.*s", (int)length, word);
-    const char *near = cli_nearest(name, option_name, c->verb);
+    const char *near = sk_nearest(name, option_name, c->verb);
     if (near) return cli_usage(c, "unknown option --%s (did you mean --%s?)", name, near);
     return cli_usage(c, "unknown option --%s", name);
 }
@@ -207,6 +175,8 @@ static int parse_letters(cli *c, int argc, char **argv, int *at) {
 
 static int check_complete(cli *c) {
     const cli_verb *verb = c->verb;
+    for (int i = 0; cli_option_at(verb, i); i++)
+        if (cli_option_at(verb, i)->alone && c->values[i]) return -1;
     if (c->arg_count < verb->least_arguments)
         return cli_usage(c, "%s expected: siskin %s %s", c->arg_count ? "more arguments" : "arguments", verb->name,
                          verb->arguments);

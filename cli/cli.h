@@ -46,6 +46,7 @@ typedef struct cli_option {
     const char *choices;  /* "a|b|c" of CLI_CHOICE */
     double least, most;   /* of CLI_INT and CLI_DOUBLE; both 0: any number */
     int required;
+    int alone;            /* with it no argument and no required option is asked for, e.g. to print something */
 } cli_option;
 
 typedef struct cli_verb {

@@ -5,7 +5,7 @@
 
 #include "cli.h"
 
-#define CLI_MOST_OPTIONS 48
+#define CLI_MOST_OPTIONS 80
 
 typedef struct cli_bar {
     char stage[64];
@@ -31,8 +31,6 @@ extern const cli_verb *const cli_verbs[]; /* ends with NULL */
 const cli_option *cli_option_at(const cli_verb *verb, int index);
 /* -1: go on; else the exit code. `args` has room for argc pointers. */
 int cli_parse(cli *c, const cli_verb *verb, int argc, char **argv, const char **args);
-/* The known word nearest to `word`, or NULL if none is near. */
-const char *cli_nearest(const char *word, const char *(*name)(const void *user, int index), const void *user);
 
 void cli_help(FILE *file, const cli_verb *verb);
 void cli_help_all(FILE *file);

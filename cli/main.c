@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "siskin/text.h"
+
 #define VERB(name) extern const cli_verb verb_##name;
 #include "verbs.inc"
 #undef VERB
@@ -60,7 +62,7 @@ static int dispatch(int argc, char **argv) {
     if (strcmp(word, "completion") == 0) return cli_completion(argv[2]);
     for (int i = 0; cli_verbs[i]; i++)
         if (strcmp(cli_verbs[i]->name, word) == 0) return run_verb(cli_verbs[i], argc - 2, argv + 2);
-    const char *near = word[0] == '-' ? NULL : cli_nearest(word, verb_name, NULL);
+    const char *near = word[0] == '-' ? NULL : sk_nearest(word, verb_name, NULL);
     fprintf(stderr, "siskin: unknown %s '%s'", word[0] == '-' ? "option" : "verb", word);
     if (near) fprintf(stderr, " (did you mean '%s'?)", near);
     fprintf(stderr, "; try 'siskin --help'\n");

@@ -45,9 +45,49 @@ typedef struct sk_train_options {
     uint64_t seed;
     int threads;             /* 0: all cores */
     int resume;              /* go on in an existing run folder */
-    int max_bad;
+    int max_bad;             /* more unreadable pictures end the run, 100 */
+    char recipe[64];         /* name of the recipe that was read, "" if none: for run.json */
 } sk_train_options;
+/* The values above, which are those of the recipe `seed`. */
 sk_train_options sk_train_defaults(sk_arch arch);
+
+/* ---- options as text: recipe files, command line, sweeps -------------------------------------------------- */
+typedef enum sk_key_type {
+    SK_KEY_INT,
+    SK_KEY_FLOAT,
+    SK_KEY_FLAG,   /* yes or no */
+    SK_KEY_CHOICE,
+    SK_KEY_MODEL,  /* small or large */
+    SK_KEY_SEED,   /* whole number up to 2^64 - 1 */
+    SK_KEY_TEXT    /* a path */
+} sk_key_type;
+/* Sections of a recipe file; keys of SK_SECTION_RUN belong to one run and are in no recipe. */
+typedef enum sk_key_section { SK_SECTION_RUN, SK_SECTION_TRAIN, SK_SECTION_AUGMENT } sk_key_section;
+typedef struct sk_train_key {
+    const char *name;     /* "lr", "augment.paste" */
+    const char *option;   /* of the command line, without dashes: "lr", "augment-paste" */
+    sk_key_section section;
+    sk_key_type type;
+    const char *argument; /* word for the value in help: "RATE"; NULL for flags */
+    double least, most;   /* of SK_KEY_INT and SK_KEY_FLOAT */
+    const char *choices;  /* "a|b" of SK_KEY_CHOICE and SK_KEY_MODEL, else NULL */
+    const char *help;     /* one line, no full stop */
+} sk_train_key;
+/* All keys in the order of siskin/keys.h; NULL past the last. */
+const sk_train_key *sk_train_key_at(size_t index);
+/* Sets one key from text; ARGUMENT names an unknown key (with the nearest one) or a value out of range, and *options
+ * stays as it was. The text of "pretrained" is kept by address and has to outlive the options. */
+sk_status sk_train_options_set(sk_train_options *options, const char *name, const char *text, sk_error *err);
+/* The value as text that sk_train_options_set takes, in `out` or, for words and paths, elsewhere. */
+const char *sk_train_options_get(const sk_train_options *options, const sk_train_key *key, char out[32]);
+
+/* ---- recipes ------------------------------------------------------------------------------------------------ */
+/* Overrides what the recipe's text (docs/recipes.md) sets; FORMAT with "NAME:LINE: ..." leaves *options as it was. */
+sk_status sk_recipe_parse(const char *text, size_t size, const char *name, sk_train_options *options, sk_error *err);
+/* The same of a built-in recipe ("seed", "feeder") or of a file; options->recipe receives its name. */
+sk_status sk_recipe_read(const char *name, sk_train_options *options, sk_error *err);
+const char *sk_recipe_builtin(const char *name); /* its text, NULL: there is none */
+const char *sk_recipe_name(size_t index);        /* of the built-in ones; NULL past the last */
 
 typedef struct sk_epoch_log {
     int epoch; /* 1-based */

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Text: copies, formatted text and text that grows. */
+/* Text: copies, formatted text, text that grows, the nearest known word. */
 #include "base/base.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+
+#include "siskin/text.h"
 
 char *sk_strdup(const char *text) {
     size_t size = strlen(text) + 1;
@@ -86,4 +88,38 @@ void sk_text_free(sk_text *text) {
 int sk_has_suffix(const char *text, const char *suffix) {
     size_t n = strlen(text), m = strlen(suffix);
     return n >= m && strcasecmp(text + n - m, suffix) == 0;
+}
+
+/* ---- the nearest word ---------------------------------------------------------------------------------- */
+
+static int distance(const char *a, const char *b) {
+    int row[64];
+    int n = (int)strlen(a), m = (int)strlen(b);
+    if (n > 60 || m > 60) return 100;
+    for (int j = 0; j <= m; j++) row[j] = j;
+    for (int i = 1; i <= n; i++) {
+        int diagonal = row[0];
+        row[0] = i;
+        for (int j = 1; j <= m; j++) {
+            int best = diagonal + (a[i - 1] != b[j - 1]);
+            if (row[j] + 1 < best) best = row[j] + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[m];
+}
+
+const char *sk_nearest(const char *word, const char *(*name)(const void *user, int index), const void *user) {
+    const char *best = NULL;
+    int least = 3;
+    for (int i = 0; name(user, i); i++) {
+        int d = distance(word, name(user, i));
+        if (d < least && d < (int)strlen(word)) {
+            least = d;
+            best = name(user, i);
+        }
+    }
+    return best;
 }

@@ -37,9 +37,15 @@ sk_status sk_run_compare(const char *run_dir, const char *old_config, const char
 void sk_run_fingerprint(const sk_dataset *dataset, const sk_cache *cache, char out[17]);
 sk_status sk_run_file_hash(const char *path, char out[17], sk_error *err);
 
-sk_status sk_run_write_json(const char *run_dir, const sk_train_options *options, const sk_dataset *dataset,
-                            const char *pretrained_hash, const char *fingerprint, const char *run_id,
-                            const sk_loader *train, const sk_loader *val, sk_error *err);
+/* What run.json says. */
+typedef struct sk_run_about {
+    const sk_train_options *options;
+    const sk_dataset *dataset;
+    const char *pretrained_hash, *fingerprint, *run_id;
+    const sk_loader *train, *val;
+    int stopped_early; /* epoch after which patience ended the run, 0: it did not */
+} sk_run_about;
+sk_status sk_run_write_json(const char *run_dir, const sk_run_about *about, sk_error *err);
 /* Text of log.tsv; parse gives the rows back. */
 void sk_run_log_text(const sk_epoch_log *log, size_t rows, sk_text *out);
 sk_status sk_run_log_parse(const char *text, const char *name, sk_epoch_log **log, size_t *rows, sk_error *err);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "train/keys.h"
 #include "train/run.h"
 
 enum { STREAM_DROPOUT = 0xd209, VAL_BATCH = 64 };
@@ -32,23 +33,6 @@ sk_train_options sk_train_defaults(sk_arch arch) {
     return (sk_train_options){.card = sk_card_default(arch), .epochs = 100, .batch = 128, .lr = 1e-4f, .dropout = 0.2f,
                               .momentum = 0.9f, .clip_repeat = 1, .augment = sk_augment_seed(), .seed = 1,
                               .max_bad = 100};
-}
-
-static sk_status check_options(const sk_train_options *o, sk_error *err) {
-    if (o->epochs < 1) return sk_fail(err, SK_ERR_ARGUMENT, "--epochs is %d; it has to be at least 1", o->epochs);
-    if (o->batch < 2)
-        return sk_fail(err, SK_ERR_ARGUMENT, "--batch is %d; batch norm needs at least 2 pictures", o->batch);
-    if (!(o->lr > 0) || !isfinite(o->lr))
-        return sk_fail(err, SK_ERR_ARGUMENT, "--lr is %g; it has to be positive, for instance 1e-4", (double)o->lr);
-    if (!(o->dropout >= 0 && o->dropout < 1))
-        return sk_fail(err, SK_ERR_ARGUMENT, "--dropout is %g; it has to be from 0 up to but not 1",
-                       (double)o->dropout);
-    if (o->clip_repeat < 1)
-        return sk_fail(err, SK_ERR_ARGUMENT, "--clip-repeat is %d; it has to be at least 1", o->clip_repeat);
-    if (o->card.classes != SK_CLASS_COUNT)
-        return sk_fail(err, SK_ERR_ARGUMENT, "the model has %d classes, the dataset has %d: nobird and bird",
-                       o->card.classes, SK_CLASS_COUNT);
-    return SK_OK;
 }
 
 static sk_status check_folder(const job *j, int *has_state, sk_error *err) {
@@ -268,9 +252,15 @@ static void adopt(job *j) {
     sk_model_set_card(j->model, &card);
 }
 
+static sk_status write_json(const job *j, int stopped_early, sk_error *err) {
+    const sk_run_about about = {&j->options, j->dataset, j->pretrained_hash, j->fingerprint,
+                                j->id,       j->train,   j->val,             stopped_early};
+    return sk_run_write_json(j->dir, &about, err);
+}
+
 static sk_status prepare(job *j, sk_error *err) {
     int has_state = 0;
-    sk_status status = check_options(&j->options, err);
+    sk_status status = sk_train_options_check(&j->options, err);
     if (status == SK_OK) status = check_folder(j, &has_state, err);
     if (status == SK_OK) status = open_data(j, err);
     if (status == SK_OK) status = open_model(j, has_state, err);
@@ -283,8 +273,7 @@ static sk_status prepare(job *j, sk_error *err) {
         if (status != SK_OK) return status;
         sk_log(j->hooks, SK_LOG_NOTE, "going on after epoch %d", j->state.epoch);
     }
-    return sk_run_write_json(j->dir, &j->options, j->dataset, j->pretrained_hash, j->fingerprint, j->id, j->train,
-                             j->val, err);
+    return write_json(j, 0, err);
 }
 
 sk_status sk_train(const sk_dataset *dataset, const char *run_dir, const sk_train_options *options,

@@ -12,9 +12,9 @@ for file in bin/siskin include/siskin/model.h include/siskin/rt.h share/man/man1
     [ -s "$prefix/$file" ] || { echo "not installed: $file"; bad=1; }
 done
 bash -n "$prefix/share/bash-completion/completions/siskin" || bad=1
-answer=$(bash -c '. "$1"; COMP_WORDS=(siskin train --ep); COMP_CWORD=2; _siskin; echo "${COMPREPLY[*]}"' bash \
+answer=$(bash -c '. "$1"; COMP_WORDS=(siskin train --pre); COMP_CWORD=2; _siskin; echo "${COMPREPLY[*]}"' bash \
     "$prefix/share/bash-completion/completions/siskin")
-[ "$answer" = --epochs ] || { echo "bash completes 'siskin train --ep' to '$answer'"; bad=1; }
+[ "$answer" = --pretrained ] || { echo "bash completes 'siskin train --pre' to '$answer'"; bad=1; }
 # Absolute paths of the file must not depend on where it was staged.
 for library in siskin siskin-rt; do
     pc=$(find "$prefix" -name "$library.pc")
