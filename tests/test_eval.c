@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Statistics of evaluation against known figures and brute force, and t-SNE on made clusters. */
+/* Statistics of evaluation against known figures and brute force. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,7 +10,6 @@
 
 #include "base/base.h"
 #include "eval/evaluation.h"
-#include "eval/tsne.h"
 
 static void close_to(double value, double wanted, double tolerance) {
     if (!(fabs(value - wanted) <= tolerance)) fail_msg("%.12g is not %.12g", value, wanted);
@@ -215,167 +214,11 @@ static void memory_faults(void **state) {
     sk_evaluation_free(e);
 }
 
-/* ---- t-SNE ------------------------------------------------------------------------------------------------------- */
-
-enum { DIMS = 20, CLUSTERS = 4 };
-
-/* `clusters` well apart balls of `each` points. */
-static void make_clusters(float *data, size_t each, int clusters) {
-    sk_rng rng = sk_rng_make(11, 0, 0);
-    for (size_t i = 0; i < each * (size_t)clusters; i++)
-        for (size_t d = 0; d < DIMS; d++) data[i * DIMS + d] = (float)(sk_rng_normal(&rng) + (d == i / each ? 25 : 0));
-}
-
-/* Share of points whose nearest neighbour in the map is of their own cluster. */
-static double purity(const float *y, size_t each, int clusters) {
-    const size_t n = each * (size_t)clusters;
-    size_t same = 0;
-    for (size_t i = 0; i < n; i++) {
-        double best = HUGE_VAL;
-        size_t who = i;
-        for (size_t j = 0; j < n; j++) {
-            const double d = hypot((double)y[2 * i] - (double)y[2 * j], (double)y[2 * i + 1] - (double)y[2 * j + 1]);
-            if (j != i && d < best) best = d, who = j;
-        }
-        same += who / each == i / each;
-    }
-    return (double)same / (double)n;
-}
-
-static void check_clusters(size_t each, int iterations, double kl_bound) {
-    const size_t n = each * CLUSTERS;
-    float *data = sk_alloc(n * DIMS, sizeof *data), *y = sk_alloc(n, 2 * sizeof *y), *z = sk_alloc(n, 2 * sizeof *z);
-    make_clusters(data, each, CLUSTERS);
-    sk_tsne_options o = sk_tsne_defaults();
-    o.iterations = iterations;
-    o.threads = 1;
-    double kl = -1, kl2 = -1;
-    assert_int_equal(sk_tsne(data, n, DIMS, &o, NULL, y, &kl, NULL), SK_OK);
-    print_message("t-SNE of %zu points: KL %.4f, purity %.4f\n", n, kl, purity(y, each, CLUSTERS));
-    assert_true(purity(y, each, CLUSTERS) > .995);
-    assert_true(kl > 0 && kl < kl_bound);
-    o.threads = 2;
-    assert_int_equal(sk_tsne(data, n, DIMS, &o, NULL, z, &kl2, NULL), SK_OK);
-    assert_memory_equal(y, z, n * 2 * sizeof *y);
-    assert_true(kl == kl2);
-    o.seed = 5;
-    o.iterations = 5;
-    assert_int_equal(sk_tsne(data, n, DIMS, &o, NULL, z, NULL, NULL), SK_OK);
-    assert_int_not_equal(memcmp(y, z, n * 2 * sizeof *y), 0);
-    sk_free(data);
-    sk_free(y);
-    sk_free(z);
-}
-
-static void tsne_exact(void **state) {
-    (void)state;
-    check_clusters(60, 600, 1.0);
-}
-
-static void tsne_barnes_hut(void **state) {
-    (void)state;
-    check_clusters(320, 400, 2.2);
-}
-
-/* theta 0 is the exact sum; theta .5 stays near it. */
-static void tree_against_sum(void **state) {
-    (void)state;
-    enum { N = 700 };
-    double y[2 * N], largest = 0, off = 0;
-    sk_rng rng = sk_rng_make(8, 0, 0);
-    for (size_t i = 0; i < N; i++)
-        for (size_t k = 0; k < 2; k++)
-            y[2 * i + k] = i % 7 == 3 && i > 7 ? y[2 * (i - 7) + k] : sk_rng_normal(&rng) * 20;
-    sk_tree *tree = NULL;
-    assert_int_equal(sk_tree_create(N, &tree, NULL), SK_OK);
-    sk_tree_build(tree, y);
-    for (size_t i = 0; i < N; i++) {
-        double sum = 0, fx = 0, fy = 0, exact[2], near[2];
-        for (size_t j = 0; j < N; j++) {
-            const double dx = y[2 * i] - y[2 * j], dy = y[2 * i + 1] - y[2 * j + 1], q = 1 / (1 + dx * dx + dy * dy);
-            if (j == i) continue;
-            sum += q;
-            fx += q * q * dx;
-            fy += q * q * dy;
-        }
-        close_to(sk_tree_repulsion(tree, y, i, 0, exact), sum, 1e-9);
-        close_to(exact[0], fx, 1e-9);
-        close_to(exact[1], fy, 1e-9);
-        close_to(sk_tree_repulsion(tree, y, i, .5, near), sum, .05 * sum);
-        largest = fmax(largest, hypot(fx, fy));
-        off = fmax(off, hypot(near[0] - fx, near[1] - fy));
-    }
-    assert_true(off > 0 && off < .05 * largest);
-    sk_tree_free(tree);
-}
-
-static void tsne_few_points(void **state) {
-    (void)state;
-    const sk_tsne_options usual = sk_tsne_defaults();
-    close_to(sk_tsne_perplexity(&usual, 1000), 30, 0);
-    close_to(sk_tsne_perplexity(&usual, 31), 10, 1e-12);
-    close_to(sk_tsne_perplexity(&usual, 2), 1, 0);
-    const float data[12] = {0, 0, 1, 0, 5, 5, 5, 6, -3, 2, 8, 8};
-    for (size_t n = 0; n <= 6; n++) {
-        float y[12] = {0};
-        double kl = -1;
-        const sk_tsne_options o = sk_tsne_defaults();
-        assert_int_equal(sk_tsne(data, n, 2, &o, NULL, y, &kl, NULL), SK_OK);
-        for (size_t i = 0; i < 2 * n; i++) assert_true(isfinite(y[i]) && fabsf(y[i]) < 1e5f);
-        assert_true(kl >= 0 && isfinite(kl));
-        for (size_t i = 1; i < n; i++) assert_true(y[2 * i] != y[0] || y[2 * i + 1] != y[1]);
-    }
-}
-
-static void tsne_duplicates(void **state) {
-    (void)state;
-    enum { N = 1500 }; /* above the limit of the exact method, too */
-    float *data = sk_calloc(N * 3, sizeof *data), *y = sk_calloc(N * 2, sizeof *y);
-    for (size_t n = 40; n <= N; n += N - 40) {
-        sk_tsne_options o = sk_tsne_defaults();
-        o.iterations = 60;
-        for (size_t i = 0; i < n; i++) data[3 * i] = i % 2 ? 4.f : 0.f;
-        assert_int_equal(sk_tsne(data, n, 3, &o, NULL, y, NULL, NULL), SK_OK);
-        for (size_t i = 0; i < 2 * n; i++) assert_true(isfinite(y[i]));
-        memset(data, 0, sizeof *data * 3 * n); /* all the same */
-        assert_int_equal(sk_tsne(data, n, 3, &o, NULL, y, NULL, NULL), SK_OK);
-        for (size_t i = 0; i < 2 * n; i++) assert_true(isfinite(y[i]));
-    }
-    data[7] = NAN;
-    const sk_tsne_options o = sk_tsne_defaults();
-    assert_int_equal(sk_tsne(data, N, 3, &o, NULL, y, NULL, NULL), SK_ERR_DATA);
-    sk_free(data);
-    sk_free(y);
-}
-
-static void tsne_memory_faults(void **state) {
-    (void)state;
-    enum { N = 1300 };
-    float *data = sk_calloc(N * 2, sizeof *data), *y = sk_calloc(N * 2, sizeof *y);
-    for (size_t i = 0; i < N * 2; i++) data[i] = (float)sk_rng_normal(&(sk_rng){i});
-    sk_tsne_options o = sk_tsne_defaults();
-    o.iterations = 1;
-    const long live = sk_memory_live();
-    sk_status status = SK_ERR_MEMORY;
-    for (long at = 0; at < 40 && status; at++) {
-        sk_memory_fail_at(at, 0);
-        status = sk_tsne(data, N, 2, &o, NULL, y, NULL, NULL);
-        sk_memory_fail_at(-1, 0);
-        assert_true(status == SK_OK || status == SK_ERR_MEMORY);
-        assert_int_equal(sk_memory_live(), live);
-    }
-    assert_int_equal(status, SK_OK);
-    sk_free(data);
-    sk_free(y);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wilson_known),       cmocka_unit_test(mcnemar_known),      cmocka_unit_test(roc_brute_force),
         cmocka_unit_test(score_follows_rule), cmocka_unit_test(metrics_handmade),   cmocka_unit_test(metrics_empty),
-        cmocka_unit_test(comparison),         cmocka_unit_test(memory_faults),      cmocka_unit_test(tsne_exact),
-        cmocka_unit_test(tree_against_sum),   cmocka_unit_test(tsne_barnes_hut),    cmocka_unit_test(tsne_few_points),
-        cmocka_unit_test(tsne_duplicates),    cmocka_unit_test(tsne_memory_faults),
+        cmocka_unit_test(comparison),         cmocka_unit_test(memory_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

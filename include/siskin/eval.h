@@ -117,7 +117,8 @@ typedef struct sk_tsne_options {
 sk_tsne_options sk_tsne_defaults(void);
 /* The perplexity that is used for n points. */
 double sk_tsne_perplexity(const sk_tsne_options *options, size_t n);
-/* data: n x dims, row-major. out: n x 2. kl (may be NULL) receives the final KL divergence. */
+/* data: n x dims, row-major. out: n x 2. kl (may be NULL) receives the final KL divergence. The same bytes for any
+ * number of threads and any CPU. */
 sk_status sk_tsne(const float *data, size_t n, int dims, const sk_tsne_options *options, const sk_hooks *hooks,
                   float *out, double *kl, sk_error *err);
 
