@@ -10,9 +10,7 @@
 
 #include "siskin/model.h"
 
-#ifndef SK_INLINE
 #define SK_INLINE static inline __attribute__((always_inline))
-#endif
 
 #ifdef __AVX512F__
 enum { SK_LANES = 16 };

@@ -8,18 +8,15 @@
 
 /* AVX2 and FMA, 8 lanes. */
 void sk_avx2_gemm_entries(sk_kernels *table);
+void sk_avx2_depthwise_entries(sk_kernels *table);
 void sk_avx2_bn_entries(sk_kernels *table);
 void sk_avx2_elementwise_entries(sk_kernels *table);
 void sk_avx2_act(size_t count, const float *x, sk_act kind, float *y);
 
 /* AVX-512 F, BW, DQ and VL, 16 lanes. */
 void sk_avx512_gemm_entries(sk_kernels *table);
+void sk_avx512_depthwise_entries(sk_kernels *table);
 void sk_avx512_bn_entries(sk_kernels *table);
 void sk_avx512_elementwise_entries(sk_kernels *table);
 void sk_avx512_act(size_t count, const float *x, sk_act kind, float *y);
-
-void sk_avx2_dw_forward(const sk_dw *d, const float *x, int x_row0, const float *weight, const float *bias, sk_act act,
-                        int oy0, int oy1, float *y);
-void sk_avx2_dw_backward_data(const sk_dw *d, const float *dy, const float *weight, float *dx);
-void sk_avx2_dw_backward_weight(const sk_dw *d, const float *dy, const float *x, float *dweight);
 #endif
