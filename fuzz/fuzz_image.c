@@ -2,7 +2,9 @@
 /* Any bytes as a picture: decoding must end in a picture or a named error, and what is a picture can be used. */
 /* sources: src/base/error.c src/base/memory.c src/base/file.c src/base/output.c src/base/path.c src/base/text.c
  *          src/base/random.c src/base/hooks.c src/image/image.c src/image/jpeg.c src/image/png.c src/image/exif.c
- *          src/image/resize.c src/image/augment.c src/image/phash.c
+ *          src/image/resize.c src/image/augment.c src/image/camera.c src/image/effects_light.c
+ *          src/image/effects_sensor.c src/image/effects_text.c src/image/surround.c src/image/simd.c
+ *          src/image/phash.c
  * libs: -lturbojpeg -lspng -lm -lpthread */
 #include <stdlib.h>
 
@@ -25,7 +27,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
         static uint8_t out[64 * 64 * 3];
         uint64_t hash = 0;
         sk_rng rng = sk_rng_make(1, 2, size);
-        if (sk_phash(&image, &hash) != SK_OK || sk_transform_train(&image, &rng, 64, out, NULL) != SK_OK)
+        const sk_augment augment = sk_augment_seed();
+        if (sk_phash(&image, &hash) != SK_OK || sk_transform_train(&image, &augment, &rng, 64, out, NULL) != SK_OK)
             abort();
         if (size % 8 == 0)
             (void)sk_transform_eval(&image, 64, out, NULL);

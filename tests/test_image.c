@@ -17,16 +17,7 @@
 #include "image/augment.h"
 #include "image/codec.h"
 #include "image/phash.h"
-
-/* The resizer a second time, without vector instructions. */
-#define SK_RESIZE_PLAIN
-#define sk_resize_view plain_resize_view
-#define sk_image_resize plain_image_resize
-#define sk_image_resize_shorter plain_image_resize_shorter
-#include "image/resize.c"
-#undef sk_resize_view
-#undef sk_image_resize
-#undef sk_image_resize_shorter
+#include "image/simd.h"
 
 #ifndef SK_SOURCE_DIR
 #define SK_SOURCE_DIR "."
@@ -212,7 +203,7 @@ static void test_resize_flat(void **state)
     }
 }
 
-/* Plain C defines every byte; the vector code must give the same. */
+/* Plain C defines every byte; the vector code must give the same, and so must a mirrored result, mirrored back. */
 static void test_resize_same_bytes(void **state)
 {
     (void)state;
@@ -228,9 +219,19 @@ static void test_resize_same_bytes(void **state)
                             (float)((0.5 + sk_rng_uniform(&rng) * 0.5) * height)};
         const size_t size = (size_t)to_width * (size_t)to_height * 3;
         uint8_t *a = malloc(size), *b = malloc(size);
+        sk_simd_limit(SK_SIMD_NONE);
         assert_int_equal(sk_image_resize(&image, i % 2 ? &box : NULL, to_width, to_height, a, NULL), SK_OK);
-        assert_int_equal(plain_image_resize(&image, i % 2 ? &box : NULL, to_width, to_height, b, NULL), SK_OK);
-        assert_memory_equal(a, b, size);
+        for (int level = SK_SIMD_SSE2; level <= SK_SIMD_AVX2; level++) {
+            sk_simd_limit((sk_simd)level);
+            assert_int_equal(sk_image_resize(&image, i % 2 ? &box : NULL, to_width, to_height, b, NULL), SK_OK);
+            assert_memory_equal(a, b, size);
+        }
+        assert_int_equal(sk_resize_view(image.data, (size_t)width * 3, width, height, i % 2 ? &box : NULL, 1, to_width,
+                                        to_height, b, NULL), SK_OK);
+        for (int k = 0; k < to_width * to_height; k++) {
+            const int y = k / to_width, x = k % to_width;
+            assert_memory_equal(a + k * 3, b + (y * to_width + to_width - 1 - x) * 3, 3);
+        }
         free(a);
         free(b);
         sk_image_free(&image);
@@ -293,11 +294,12 @@ static void test_transform_train(void **state)
             p[2] = 77;
         }
     uint8_t out[SIZE * SIZE * 3], again[SIZE * SIZE * 3];
+    const sk_augment augment = sk_augment_seed();
     int flips = 0, small = 0, large = 0;
     for (uint64_t i = 0; i < 600; i++) {
         sk_rng rng = sk_rng_make(1, 2, i), same = rng;
-        assert_int_equal(sk_transform_train(&image, &rng, SIZE, out, NULL), SK_OK);
-        assert_int_equal(sk_transform_train(&image, &same, SIZE, again, NULL), SK_OK);
+        assert_int_equal(sk_transform_train(&image, &augment, &rng, SIZE, out, NULL), SK_OK);
+        assert_int_equal(sk_transform_train(&image, &augment, &same, SIZE, again, NULL), SK_OK);
         assert_memory_equal(out, again, sizeof out);
         assert_true(rng.state == same.state);
         const uint8_t *first = out + (SIZE / 2) * SIZE * 3, *last = first + (SIZE - 1) * 3;
@@ -319,10 +321,10 @@ static void test_transform_train(void **state)
     image = make_picture(900, 30);
     sk_rng rng = sk_rng_make(1, 2, 3);
     for (int i = 0; i < 50; i++)
-        assert_int_equal(sk_transform_train(&image, &rng, SIZE, out, NULL), SK_OK);
+        assert_int_equal(sk_transform_train(&image, &augment, &rng, SIZE, out, NULL), SK_OK);
     sk_image_free(&image);
     image = make_picture(1, 1);
-    assert_int_equal(sk_transform_train(&image, &rng, SIZE, out, NULL), SK_OK);
+    assert_int_equal(sk_transform_train(&image, &augment, &rng, SIZE, out, NULL), SK_OK);
     sk_image_free(&image);
 }
 
@@ -518,12 +520,17 @@ static sk_status everything(const uint8_t *png, size_t png_size, const uint8_t *
     uint8_t *bytes = NULL, out[32 * 32 * 3];
     size_t size = 0;
     uint64_t hash = 0;
+    /* Every effect, at every picture. */
+    const sk_augment augment = {.scale_min = 0.5f, .scale_max = 1, .flip = 1, .shrink = 1, .shrink_min = 0.3f, .cut = 1,
+                                .cut_max = 0.5f, .brightness = 0.4f, .contrast = 0.4f, .saturation = 0.4f,
+                                .gamma = 0.5f, .cast = 0.2f, .grey = 1, .infrared = 1, .blur = 1, .noise = 1,
+                                .overlay = 1, .jpeg = 1};
     sk_rng rng = sk_rng_make(1, 1, 1);
     sk_status s = sk_image_decode(png, png_size, "a", &a, NULL);
     s = s ? s : sk_image_decode(jpg, jpg_size, "b", &b, NULL);
     s = s ? s : sk_image_orient(&b, 6, NULL);
     s = s ? s : sk_image_resize_shorter(&a, 100, &c, NULL);
-    s = s ? s : sk_transform_train(&a, &rng, 32, out, NULL);
+    s = s ? s : sk_transform_train(&a, &augment, &rng, 32, out, NULL);
     s = s ? s : sk_transform_eval(&a, 32, out, NULL);
     s = s ? s : sk_phash(&a, &hash);
     s = s ? s : sk_image_encode(&a, 0, &bytes, &size, NULL);

@@ -11,6 +11,10 @@
 int sk_jpeg_is(const uint8_t *bytes, size_t size);
 sk_status sk_jpeg_decode(const uint8_t *bytes, size_t size, const char *name, sk_image *out, sk_error *err);
 sk_status sk_jpeg_encode(const sk_image *image, int quality, uint8_t **bytes, size_t *size, sk_error *err);
+/* Pixels through an encoder and back, for its artefacts. The colour has the resolution of the brightness (444), half of
+ * it across (422), or half of it both ways (420). */
+typedef enum sk_jpeg_colour { SK_JPEG_444, SK_JPEG_422, SK_JPEG_420 } sk_jpeg_colour;
+sk_status sk_jpeg_recode(uint8_t *pixels, int width, int height, int quality, sk_jpeg_colour colour, sk_error *err);
 
 int sk_png_is(const uint8_t *bytes, size_t size);
 /* `alpha` may be NULL; else it receives the opacity as a grey picture of the same size. */
@@ -24,8 +28,9 @@ int sk_exif_orientation(const uint8_t *jpeg, size_t size);
 sk_status sk_image_orient(sk_image *image, int orientation, sk_error *err);
 
 /* The resizer on a view: `width` x `height` pixels, rows `stride` bytes apart; nothing outside the view is read, so a
- * view is a crop, while `box` (NULL: all) lets the filter see its neighbourhood. */
-sk_status sk_resize_view(const uint8_t *data, size_t stride, int width, int height, const sk_box *box, int out_width,
-                         int out_height, uint8_t *out, sk_error *err);
+ * view is a crop, while `box` (NULL: all) lets the filter see its neighbourhood. With `mirror` the result is mirrored
+ * from left to right. */
+sk_status sk_resize_view(const uint8_t *data, size_t stride, int width, int height, const sk_box *box, int mirror,
+                         int out_width, int out_height, uint8_t *out, sk_error *err);
 
 #endif

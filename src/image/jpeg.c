@@ -124,3 +124,29 @@ done:
         tjDestroy(handle);
     return status;
 }
+
+sk_status sk_jpeg_recode(uint8_t *pixels, int width, int height, int quality, sk_jpeg_colour colour, sk_error *err)
+{
+    static const int samplings[] = {TJSAMP_444, TJSAMP_422, TJSAMP_420};
+    const int sampling = samplings[colour];
+    unsigned long used = tjBufSize(width, height, sampling);
+    tjhandle in = tjInitCompress(), out = tjInitDecompress();
+    unsigned char *buffer = in && out && used != ULONG_MAX ? sk_alloc(used, 1) : NULL;
+    sk_status status = SK_OK;
+    if (!buffer) {
+        status = sk_fail_memory(err, "JPEG artefacts");
+        goto done;
+    }
+    if (tjCompress2(in, pixels, width, 0, height, TJPF_RGB, &buffer, &used, sampling, quality,
+                    TJFLAG_NOREALLOC | TJFLAG_ACCURATEDCT) != 0)
+        status = sk_fail(err, SK_ERR_MEMORY, "cannot encode a JPEG picture: %s", tjGetErrorStr2(in));
+    else
+        status = jpeg_pixels(out, buffer, used, "a picture in memory", pixels, width, height, TJPF_RGB, err);
+done:
+    sk_free(buffer);
+    if (in)
+        tjDestroy(in);
+    if (out)
+        tjDestroy(out);
+    return status;
+}

@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The one resizer: antialiased bilinear in two passes, horizontal then vertical, with an 8-bit picture between, as
- * Pillow does it. The weights are 16-bit fixed point, so that two taps fit one multiply-add of the machine; plain C
- * and SSE2 compute the same integers, hence the same bytes. */
+ * Pillow does it. The weights are 16-bit fixed point, so that two taps fit one multiply-add of the machine; plain C,
+ * SSE2 and AVX2 compute the same integers, hence the same bytes. */
 #include <math.h>
 #include <string.h>
 
 #include "image/codec.h"
+#include "image/simd.h"
 
-#if defined(__SSE2__) && !defined(SK_RESIZE_PLAIN)
-#include <emmintrin.h>
-#define USE_SSE2 1
-#else
-#define USE_SSE2 0
+#if defined(__x86_64__)
+#include <immintrin.h>
 #endif
 
 #define MOST_SIDE 65536
@@ -110,57 +108,81 @@ static inline uint8_t to_byte(int sum, int bits)
     return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
 }
 
-/* One row. `in` is readable for 8 bytes beyond its last pixel and for all unused taps; `out` is writable for 1 byte
- * beyond its end. */
-static void row_horizontal(const uint8_t *in, const taps *t, uint8_t *out)
+/* ---- passes ----
+ * A pass reads bytes of unused taps, and up to 8 beyond the last pixel. */
+
+static void pixel_plain(const uint8_t *p, const int16_t *w, int count, int bits, uint8_t *out)
 {
-    const int half = 1 << (t->bits - 1);
-    for (int x = 0; x < t->out; x++, out += 3) {
-        const int16_t *w = t->weights + (size_t)x * (size_t)t->count;
-        const uint8_t *p = in + (size_t)t->first[x] * 3;
-#if USE_SSE2
-        const __m128i zero = _mm_setzero_si128();
-        __m128i sum = _mm_set1_epi32(half);
-        for (int i = 0; i < t->count; i += 2, p += 6) {
-            int a, b, pair;
-            memcpy(&a, p, 4);
-            memcpy(&b, p + 3, 4);
-            memcpy(&pair, w + i, 4);
-            const __m128i both = _mm_unpacklo_epi8(_mm_cvtsi32_si128(a), _mm_cvtsi32_si128(b));
-            sum = _mm_add_epi32(sum, _mm_madd_epi16(_mm_unpacklo_epi8(both, zero), _mm_set1_epi32(pair)));
-        }
-        sum = _mm_sra_epi32(sum, _mm_cvtsi32_si128(t->bits));
-        sum = _mm_packs_epi32(sum, sum);
-        const int rgb = _mm_cvtsi128_si32(_mm_packus_epi16(sum, sum));
-        memcpy(out, &rgb, 4);
-#else
-        int r = half, g = half, b = half;
-        for (int i = 0; i < t->count; i++, p += 3) {
-            r += w[i] * p[0];
-            g += w[i] * p[1];
-            b += w[i] * p[2];
-        }
-        out[0] = to_byte(r, t->bits);
-        out[1] = to_byte(g, t->bits);
-        out[2] = to_byte(b, t->bits);
-#endif
+    int r = 1 << (bits - 1), g = r, b = r;
+    for (int i = 0; i < count; i++, p += 3) {
+        r += w[i] * p[0];
+        g += w[i] * p[1];
+        b += w[i] * p[2];
+    }
+    out[0] = to_byte(r, bits);
+    out[1] = to_byte(g, bits);
+    out[2] = to_byte(b, bits);
+}
+
+static void row_plain(const uint8_t *in, const taps *t, uint8_t *out)
+{
+    for (int x = 0; x < t->out; x++)
+        pixel_plain(in + (size_t)t->first[x] * 3, t->weights + (size_t)x * (size_t)t->count, t->count, t->bits,
+                    out + x * 3);
+}
+
+/* Bytes `from` to `bytes` of an output row from `count` rows, `stride` bytes apart. */
+static void column_plain(const uint8_t *in, size_t stride, const int16_t *w, int count, int bits, size_t from,
+                         size_t bytes, uint8_t *out)
+{
+    for (size_t x = from; x < bytes; x++) {
+        int sum = 1 << (bits - 1);
+        for (int i = 0; i < count; i++)
+            sum += w[i] * in[(size_t)i * stride + x];
+        out[x] = to_byte(sum, bits);
     }
 }
 
-/* One output row of `bytes` bytes from `count` rows, `stride` bytes apart. */
-static void row_vertical(const uint8_t *in, size_t stride, const int16_t *w, int count, int bits, size_t bytes,
-                         uint8_t *out)
+#if defined(__x86_64__)
+static inline int two_weights(const int16_t *w)
 {
-    const int half = 1 << (bits - 1);
-    size_t x = 0;
-#if USE_SSE2
+    int pair;
+    memcpy(&pair, w, sizeof pair);
+    return pair;
+}
+
+/* Writes a byte beyond each pixel but the last. */
+static void row_sse2(const uint8_t *in, const taps *t, uint8_t *out)
+{
+    const __m128i zero = _mm_setzero_si128(), shift = _mm_cvtsi32_si128(t->bits);
+    for (int x = 0; x < t->out; x++, out += 3) {
+        const int16_t *w = t->weights + (size_t)x * (size_t)t->count;
+        const uint8_t *p = in + (size_t)t->first[x] * 3;
+        __m128i sum = _mm_set1_epi32(1 << (t->bits - 1));
+        for (int i = 0; i < t->count; i += 2, p += 6) {
+            int a, b;
+            memcpy(&a, p, 4);
+            memcpy(&b, p + 3, 4);
+            const __m128i both = _mm_unpacklo_epi8(_mm_cvtsi32_si128(a), _mm_cvtsi32_si128(b));
+            sum = _mm_add_epi32(sum, _mm_madd_epi16(_mm_unpacklo_epi8(both, zero), _mm_set1_epi32(two_weights(w + i))));
+        }
+        sum = _mm_sra_epi32(sum, shift);
+        sum = _mm_packs_epi32(sum, sum);
+        const int rgb = _mm_cvtsi128_si32(_mm_packus_epi16(sum, sum));
+        memcpy(out, &rgb, x + 1 < t->out ? 4 : 3);
+    }
+}
+
+/* Returns how many bytes are done. */
+static size_t column_sse2(const uint8_t *in, size_t stride, const int16_t *w, int count, int bits, size_t bytes,
+                          uint8_t *out)
+{
     const __m128i zero = _mm_setzero_si128(), shift = _mm_cvtsi32_si128(bits);
+    size_t x = 0;
     for (; x + 16 <= bytes; x += 16) {
-        __m128i s0 = _mm_set1_epi32(half), s1 = s0, s2 = s0, s3 = s0;
+        __m128i s0 = _mm_set1_epi32(1 << (bits - 1)), s1 = s0, s2 = s0, s3 = s0;
         for (int i = 0; i < count; i += 2) {
-            int pair;
-            memcpy(&pair, w + i, 4);
-            const __m128i weights = _mm_set1_epi32(pair);
+            const __m128i weights = _mm_set1_epi32(two_weights(w + i));
             const __m128i a = _mm_loadu_si128((const __m128i *)(in + (size_t)i * stride + x));
             const __m128i b = _mm_loadu_si128((const __m128i *)(in + (size_t)(i + 1) * stride + x));
             const __m128i low = _mm_unpacklo_epi8(a, b), high = _mm_unpackhi_epi8(a, b);
@@ -173,22 +195,125 @@ static void row_vertical(const uint8_t *in, size_t stride, const int16_t *w, int
         const __m128i high = _mm_packs_epi32(_mm_sra_epi32(s2, shift), _mm_sra_epi32(s3, shift));
         _mm_storeu_si128((__m128i *)(out + x), _mm_packus_epi16(low, high));
     }
-#endif
-    for (; x < bytes; x++) {
-        int sum = half;
-        for (int i = 0; i < count; i++)
-            sum += w[i] * in[(size_t)i * stride + x];
-        out[x] = to_byte(sum, bits);
+    return x;
+}
+
+/* Two rows at once, one in each half of the register: they share weights and positions. */
+SK_AVX2 static void rows_avx2(const uint8_t *in, size_t in_stride, const taps *t, uint8_t *out, size_t out_stride)
+{
+    const __m256i pairs = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1));
+    const __m256i half = _mm256_set1_epi32(1 << (t->bits - 1));
+    const __m128i shift = _mm_cvtsi32_si128(t->bits);
+    const int count = t->count;
+    const int16_t *w = t->weights;
+    for (int x = 0; x < t->out; x++, out += 3) {
+        const uint8_t *p = in + (size_t)t->first[x] * 3;
+        __m256i sum = half;
+        for (int i = 0; i < count; i += 2, p += 6, w += 2) {
+            const __m256i both = _mm256_inserti128_si256(
+                _mm256_castsi128_si256(_mm_loadl_epi64((const __m128i *)p)),
+                _mm_loadl_epi64((const __m128i *)(p + in_stride)), 1);
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_shuffle_epi8(both, pairs),
+                                                          _mm256_set1_epi32(two_weights(w))));
+        }
+        sum = _mm256_sra_epi32(sum, shift);
+        sum = _mm256_packs_epi32(sum, sum);
+        sum = _mm256_packus_epi16(sum, sum);
+        const int one = _mm256_cvtsi256_si32(sum), two = _mm256_extract_epi32(sum, 4);
+        const size_t bytes = x + 1 < t->out ? 4 : 3;
+        memcpy(out, &one, bytes);
+        memcpy(out + out_stride, &two, bytes);
     }
 }
 
-static void copy_rows(const uint8_t *data, size_t stride, size_t bytes, int rows, uint8_t *out)
+SK_AVX2 static size_t column_avx2(const uint8_t *in, size_t stride, const int16_t *w, int count, int bits,
+                                  size_t bytes, uint8_t *out)
 {
-    for (int y = 0; y < rows; y++)
-        memcpy(out + (size_t)y * bytes, data + (size_t)y * stride, bytes);
+    const __m256i zero = _mm256_setzero_si256();
+    const __m128i shift = _mm_cvtsi32_si128(bits);
+    size_t x = 0;
+    for (; x + 32 <= bytes; x += 32) {
+        __m256i s0 = _mm256_set1_epi32(1 << (bits - 1)), s1 = s0, s2 = s0, s3 = s0;
+        for (int i = 0; i < count; i += 2) {
+            const __m256i weights = _mm256_set1_epi32(two_weights(w + i));
+            const __m256i a = _mm256_loadu_si256((const __m256i *)(in + (size_t)i * stride + x));
+            const __m256i b = _mm256_loadu_si256((const __m256i *)(in + (size_t)(i + 1) * stride + x));
+            const __m256i low = _mm256_unpacklo_epi8(a, b), high = _mm256_unpackhi_epi8(a, b);
+            s0 = _mm256_add_epi32(s0, _mm256_madd_epi16(_mm256_unpacklo_epi8(low, zero), weights));
+            s1 = _mm256_add_epi32(s1, _mm256_madd_epi16(_mm256_unpackhi_epi8(low, zero), weights));
+            s2 = _mm256_add_epi32(s2, _mm256_madd_epi16(_mm256_unpacklo_epi8(high, zero), weights));
+            s3 = _mm256_add_epi32(s3, _mm256_madd_epi16(_mm256_unpackhi_epi8(high, zero), weights));
+        }
+        const __m256i low = _mm256_packs_epi32(_mm256_sra_epi32(s0, shift), _mm256_sra_epi32(s1, shift));
+        const __m256i high = _mm256_packs_epi32(_mm256_sra_epi32(s2, shift), _mm256_sra_epi32(s3, shift));
+        _mm256_storeu_si256((__m256i *)(out + x), _mm256_packus_epi16(low, high));
+    }
+    return x;
+}
+#endif
+
+/* Two rows, `in_stride` and `out_stride` bytes apart. */
+static void two_rows(const uint8_t *in, size_t in_stride, const taps *t, uint8_t *out, size_t out_stride)
+{
+#if defined(__x86_64__)
+    const sk_simd level = sk_simd_level();
+    if (level == SK_SIMD_AVX2) {
+        rows_avx2(in, in_stride, t, out, out_stride);
+        return;
+    }
+    if (level == SK_SIMD_SSE2) {
+        row_sse2(in, t, out);
+        row_sse2(in + in_stride, t, out + out_stride);
+        return;
+    }
+#endif
+    row_plain(in, t, out);
+    row_plain(in + in_stride, t, out + out_stride);
 }
 
-/* The passes. `pad` is a row with room behind it, `middle` the picture after the first pass. */
+/* One output row of `bytes` bytes from `count` rows, `stride` bytes apart. */
+static void column(const uint8_t *in, size_t stride, const int16_t *w, int count, int bits, size_t bytes, uint8_t *out)
+{
+    size_t done = 0;
+#if defined(__x86_64__)
+    const sk_simd level = sk_simd_level();
+    if (level == SK_SIMD_AVX2)
+        done = column_avx2(in, stride, w, count, bits, bytes, out);
+    else if (level == SK_SIMD_SSE2)
+        done = column_sse2(in, stride, w, count, bits, bytes, out);
+#endif
+    column_plain(in, stride, w, count, bits, done, bytes, out);
+}
+
+static void copy_rows(const uint8_t *data, size_t stride, int mirror, int width, int rows, uint8_t *out)
+{
+    const size_t bytes = (size_t)width * 3;
+    for (int y = 0; y < rows; y++, data += stride, out += bytes) {
+        if (!mirror)
+            memcpy(out, data, bytes);
+        for (int x = 0; mirror && x < width; x++)
+            memcpy(out + x * 3, data + (width - 1 - x) * 3, 3);
+    }
+}
+
+/* The same taps, the last position first. */
+static void taps_mirror(taps *t)
+{
+    for (int l = 0, r = t->out - 1; l < r; l++, r--) {
+        const int first = t->first[l];
+        t->first[l] = t->first[r];
+        t->first[r] = first;
+        int16_t *a = t->weights + (size_t)l * (size_t)t->count, *b = t->weights + (size_t)r * (size_t)t->count;
+        for (int i = 0; i < t->count; i++) {
+            const int16_t weight = a[i];
+            a[i] = b[i];
+            b[i] = weight;
+        }
+    }
+}
+
+/* The passes. `pad` holds two rows with room behind them, `middle` the picture after the first pass. */
 static sk_status resize_passes(const uint8_t *data, size_t stride, int width, int height, const taps *across,
                                const taps *down, uint8_t *out, sk_error *err)
 {
@@ -197,32 +322,34 @@ static sk_status resize_passes(const uint8_t *data, size_t stride, int width, in
     for (int y = 0; y < down->out; y++)
         bottom = down->first[y] + down->count > bottom ? down->first[y] + down->count : bottom;
     const int rows = (bottom < height ? bottom : height) - top;
-    const size_t out_row = (size_t)across->out * 3, pad_size = (size_t)(width + across->count) * 3 + 16;
+    const size_t row = (size_t)width * 3, out_row = (size_t)across->out * 3;
+    const size_t pad_row = (size_t)(width + across->count) * 3 + 16;
     sk_status status = SK_OK;
-    uint8_t *pad = sk_calloc(pad_size, 1);
-    /* Rows below the picture belong to unused taps: present, weight 0. */
-    uint8_t *middle = sk_alloc((size_t)(bottom - top) * out_row + 16, 1);
+    uint8_t *pad = sk_calloc(2, pad_row);
+    /* Rows below the picture belong to unused taps: present, weight 0. One more takes the second of an odd pair. */
+    uint8_t *middle = sk_alloc((size_t)(bottom - top) + 1, out_row);
     if (!pad || !middle) {
         status = sk_fail_memory(err, "resizing a picture");
         goto done;
     }
-    for (int y = 0; y < rows; y++) {
-        memcpy(pad, data + (size_t)(top + y) * stride, (size_t)width * 3);
-        row_horizontal(pad, across, middle + (size_t)y * out_row);
+    for (int y = 0; y < rows; y += 2) {
+        memcpy(pad, data + (size_t)(top + y) * stride, row);
+        memcpy(pad + pad_row, data + (size_t)(top + (y + 1 < rows ? y + 1 : y)) * stride, row);
+        two_rows(pad, pad_row, across, middle + (size_t)y * out_row, out_row);
     }
     memset(middle + (size_t)rows * out_row, 0, (size_t)(bottom - top - rows) * out_row);
     for (int y = 0; y < down->out; y++)
-        row_vertical(middle + (size_t)(down->first[y] - top) * out_row, out_row,
-                     down->weights + (size_t)y * (size_t)down->count, down->count, down->bits, out_row,
-                     out + (size_t)y * out_row);
+        column(middle + (size_t)(down->first[y] - top) * out_row, out_row,
+               down->weights + (size_t)y * (size_t)down->count, down->count, down->bits, out_row,
+               out + (size_t)y * out_row);
 done:
     sk_free(pad);
     sk_free(middle);
     return status;
 }
 
-sk_status sk_resize_view(const uint8_t *data, size_t stride, int width, int height, const sk_box *box, int out_width,
-                         int out_height, uint8_t *out, sk_error *err)
+sk_status sk_resize_view(const uint8_t *data, size_t stride, int width, int height, const sk_box *box, int mirror,
+                         int out_width, int out_height, uint8_t *out, sk_error *err)
 {
     const sk_box all = {0, 0, (float)width, (float)height};
     const sk_box b = box ? *box : all;
@@ -235,13 +362,15 @@ sk_status sk_resize_view(const uint8_t *data, size_t stride, int width, int heig
                        (double)b.x0, (double)b.y0, (double)b.x1, (double)b.y1, width, height);
     const int x0 = (int)b.x0, y0 = (int)b.y0;
     if ((float)x0 == b.x0 && (float)y0 == b.y0 && b.x1 - b.x0 == (float)out_width && b.y1 - b.y0 == (float)out_height) {
-        copy_rows(data + (size_t)y0 * stride + (size_t)x0 * 3, stride, (size_t)out_width * 3, out_height, out);
+        copy_rows(data + (size_t)y0 * stride + (size_t)x0 * 3, stride, mirror, out_width, out_height, out);
         return SK_OK;
     }
     taps across = {0}, down = {0};
     sk_status status = taps_make(width, b.x0, b.x1, out_width, &across, err);
     if (status == SK_OK)
         status = taps_make(height, b.y0, b.y1, out_height, &down, err);
+    if (status == SK_OK && mirror)
+        taps_mirror(&across);
     if (status == SK_OK)
         status = resize_passes(data, stride, width, height, &across, &down, out, err);
     taps_free(&across);
@@ -254,7 +383,7 @@ sk_status sk_image_resize(const sk_image *image, const sk_box *box, int out_widt
 {
     if (!image->data || image->width < 1 || image->height < 1)
         return sk_fail(err, SK_ERR_ARGUMENT, "cannot resize an empty picture");
-    return sk_resize_view(image->data, (size_t)image->width * 3, image->width, image->height, box, out_width,
+    return sk_resize_view(image->data, (size_t)image->width * 3, image->width, image->height, box, 0, out_width,
                           out_height, out, err);
 }
 

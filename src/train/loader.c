@@ -109,7 +109,7 @@ static sk_status prepare(const sk_loader *loader, const entry *item, uint8_t *ou
     if (!loader->options.train) return sk_transform_eval(&image, loader->options.size, out, err);
     sk_rng rng = sk_rng_make(loader->options.seed, (uint64_t)STREAM_AUGMENT << 32 | (uint32_t)loader->epoch,
                              (uint64_t)item->repeat << 32 | item->sample);
-    return sk_transform_train(&image, &rng, loader->options.size, out, err);
+    return sk_transform_train(&image, &loader->options.augment, &rng, loader->options.size, out, err);
 }
 
 sk_status sk_loader_next(sk_loader *loader, sk_batch *out, sk_error *err) {

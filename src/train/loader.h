@@ -4,6 +4,7 @@
 #define SK_TRAIN_LOADER_H
 
 #include "base/base.h"
+#include "siskin/augment.h"
 #include "siskin/dataset.h"
 
 typedef struct sk_loader_options {
@@ -11,6 +12,7 @@ typedef struct sk_loader_options {
     int train;       /* shuffle and augment; otherwise dataset order and the evaluation crop */
     int batch, size, threads;
     int clip_repeat; /* training: how often a clip's frame comes per epoch */
+    sk_augment augment; /* training */
     uint64_t seed;
 } sk_loader_options;
 

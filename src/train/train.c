@@ -81,7 +81,8 @@ static sk_status open_data(job *j, sk_error *err) {
     if (bad) sk_log(j->hooks, SK_LOG_WARNING, "%zu unreadable pictures are left out", bad);
     sk_loader_options options = {.split = SK_SPLIT_TRAIN, .train = 1, .batch = j->options.batch,
                                  .size = j->options.card.size, .threads = j->options.threads,
-                                 .clip_repeat = j->options.clip_repeat, .seed = j->options.seed};
+                                 .clip_repeat = j->options.clip_repeat, .augment = j->options.augment,
+                                 .seed = j->options.seed};
     status = sk_loader_create(j->dataset, j->cache, &options, &j->train, err);
     if (status != SK_OK) return status;
     options.split = SK_SPLIT_VAL;
