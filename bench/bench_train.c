@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "train/adam.h"
+#include "train/optimizer.h"
 
 static int compare(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
@@ -33,9 +33,10 @@ int main(int argc, char **argv) {
     }
     const sk_card card = sk_card_default(arch);
     const sk_engine_options options = {.batch = batch, .threads = sk_thread_count(threads), .dropout = 0.2f};
+    const sk_update_options update = {.kind = SK_OPTIMIZER_ADAM, .threads = options.threads};
     sk_model *model = NULL;
     sk_engine *engine = NULL;
-    sk_adam *adam = NULL;
+    sk_update *adam = NULL;
     sk_error err = {0};
     const size_t bytes = (size_t)batch * (size_t)card.size * (size_t)card.size * 3;
     uint8_t *images = sk_alloc(bytes, 1);
@@ -46,19 +47,19 @@ int main(int argc, char **argv) {
     for (int i = 0; i < batch; i++) labels[i] = i % 2;
     if (sk_model_create(&card, 1, &model, &err) != SK_OK) return say(&err);
     if (sk_engine_create(model, &options, &engine, &err) != SK_OK) return say(&err);
-    if (sk_adam_create(model, engine, 1e-4, &adam, &err) != SK_OK) return say(&err);
+    if (sk_update_create(model, &update, &adam, &err) != SK_OK) return say(&err);
     for (int s = -warm; s < steps; s++) {
         double loss = 0;
         int correct = 0;
         const double start = sk_now();
         if (sk_engine_step(engine, images, labels, batch, (uint64_t)(s + warm), &loss, &correct, &err) != SK_OK ||
-            sk_adam_step(adam, engine, &err) != SK_OK)
+            sk_update_step(adam, engine, 1e-4, &err) != SK_OK)
             return say(&err);
         if (s >= 0) speed[s] = batch / (sk_now() - start);
     }
     qsort(speed, (size_t)steps, sizeof *speed, compare);
     printf("%.2f\n", speed[steps / 2]);
-    sk_adam_free(adam);
+    sk_update_free(adam);
     sk_engine_free(engine);
     sk_model_free(model);
     sk_free(images);

@@ -171,26 +171,32 @@ static void activations(void **state) {
 typedef struct entropy {
     sk_real *logits;
     const int *labels;
+    const sk_loss_target *target;
 } entropy;
 
 static sk_real entropy_loss(void *user) {
     entropy *p = user;
     double loss[5], sum = 0;
 
-    sk_kernels_get()->cross_entropy(p->logits, p->labels, 5, 3, 1, loss, NULL);
+    sk_kernels_get()->cross_entropy(p->logits, p->labels, 5, 3, p->target, 1, loss, NULL);
     for (int i = 0; i < 5; i++) sum += loss[i];
     return sum / 5;
 }
 
 static void cross_entropy(void **state) {
     const int labels[5] = {0, 2, 1, 1, 2};
-    entropy p = {randoms(15), labels};
+    const sk_real weights[3] = {(sk_real)0.5, 2, (sk_real)1.25};
+    const sk_loss_target targets[3] = {{NULL, 0}, {NULL, (sk_real)0.1}, {weights, (sk_real)0.3}};
+    entropy p = {randoms(15), labels, NULL};
     double loss[5];
     sk_real d[15];
 
     (void)state;
-    sk_kernels_get()->cross_entropy(p.logits, labels, 5, 3, (sk_real)0.2, loss, d);
-    check("cross-entropy", entropy_loss, &p, p.logits, d, 15, 1e-8);
+    for (int i = 0; i < 3; i++) {
+        p.target = &targets[i];
+        sk_kernels_get()->cross_entropy(p.logits, labels, 5, 3, p.target, (sk_real)0.2, loss, d);
+        check("cross-entropy", entropy_loss, &p, p.logits, d, 15, 1e-8);
+    }
     p.logits[0] = 900; /* must not overflow */
     assert_true(isfinite(entropy_loss(&p)));
     sk_free(p.logits);

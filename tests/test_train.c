@@ -18,7 +18,7 @@
 #include <cmocka.h>
 
 #include "siskin/train.h"
-#include "train/adam.h"
+#include "train/optimizer.h"
 #include "train/loader.h"
 
 enum { SIDE = 48, SIZE = 32, PER_CLASS = 32, EPOCHS = 3 };
@@ -455,20 +455,21 @@ static void test_adam(void **unused) {
     card.size = SIZE;
     sk_model *model = NULL, *old = NULL;
     sk_engine *engine = NULL;
-    sk_adam *adam = NULL;
+    sk_update *adam = NULL;
     sk_error err = {0};
     const sk_engine_options options = {.batch = 4, .threads = 1};
+    const sk_update_options update = {.kind = SK_OPTIMIZER_ADAM, .threads = 1};
     assert_int_equal(sk_model_create(&card, 1, &model, &err), SK_OK);
     assert_int_equal(sk_model_create(&card, 1, &old, &err), SK_OK);
     assert_int_equal(sk_engine_create(model, &options, &engine, &err), SK_OK);
-    assert_int_equal(sk_adam_create(model, engine, 1e-3, &adam, &err), SK_OK);
+    assert_int_equal(sk_update_create(model, &update, &adam, &err), SK_OK);
     static uint8_t images[4 * SIZE * SIZE * 3];
     for (size_t i = 0; i < sizeof images; i++) images[i] = (uint8_t)sk_hash64(i);
     const int labels[4] = {0, 1, 0, 1};
     double loss;
     int correct;
     assert_int_equal(sk_engine_step(engine, images, labels, 4, 1, &loss, &correct, &err), SK_OK);
-    assert_int_equal(sk_adam_step(adam, engine, &err), SK_OK);
+    assert_int_equal(sk_update_step(adam, engine, 1e-3, &err), SK_OK);
     size_t moved = 0;
     for (size_t i = 0; i < sk_model_tensor_count(model); i++) {
         sk_tensor now, was;
@@ -484,7 +485,7 @@ static void test_adam(void **unused) {
         }
     }
     assert_true(moved > 1000000);
-    sk_adam_free(adam);
+    sk_update_free(adam);
     sk_engine_free(engine);
     sk_model_free(model);
     sk_model_free(old);

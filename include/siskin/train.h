@@ -92,6 +92,7 @@ const char *sk_recipe_name(size_t index);        /* of the built-in ones; NULL p
 typedef struct sk_epoch_log {
     int epoch; /* 1-based */
     double train_loss, train_accuracy, val_loss, val_accuracy, images_per_second, seconds;
+    double lr; /* learning rate of the last step; 0: not known, in the log of an early version */
     int is_best;
 } sk_epoch_log;
 /* Called after each epoch's files are safely written. */

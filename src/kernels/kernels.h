@@ -50,6 +50,13 @@ typedef struct sk_bn {
     const sk_real *scale, *shift, *mean;
 } sk_bn;
 
+/* What a row of logits is held against, as torch.nn.CrossEntropyLoss has it:
+ *   t[j] = class_weight[j] * ((1 - smoothing) * (j == label) + smoothing / classes); class_weight NULL: 1 each. */
+typedef struct sk_loss_target {
+    const sk_real *class_weight;
+    sk_real smoothing;
+} sk_loss_target;
+
 typedef struct sk_kernels {
     const char *name; /* "c", "avx2", "avx512": for reports */
 
@@ -111,10 +118,11 @@ typedef struct sk_kernels {
     void (*column_sums)(const sk_real *y, int rows, int c, sk_real *out); /* out[c] += (bias gradients) */
 
     /* ---- loss and optimiser ---- */
-    /* Softmax cross-entropy of each row: loss[i] (double), dlogits = (softmax - onehot) * weight (NULL: skip). Returns
-     * the number of rows whose largest logit (first of equals) is the label. */
-    int (*cross_entropy)(const sk_real *logits, const int *labels, int rows, int classes, sk_real weight, double *loss,
-                         sk_real *dlogits);
+    /* Cross-entropy of each row against the target t: loss[i] (double) = -sum_j t[j] log softmax[j], dlogits =
+     * (softmax * sum t - t) * weight (NULL: skip). Returns the number of rows whose largest logit (first of equals) is
+     * the label. */
+    int (*cross_entropy)(const sk_real *logits, const int *labels, int rows, int classes, const sk_loss_target *target,
+                         sk_real weight, double *loss, sk_real *dlogits);
     /* torch.optim.Adam without weight decay: m = b1*m + (1-b1)*g; v = b2*v + (1-b2)*g*g;
      * w -= step_size * m / (sqrt(v)*inv_sqrt_bc2 + eps), step_size = lr/(1-b1^t), inv_sqrt_bc2 = 1/sqrt(1-b2^t). */
     void (*adam)(size_t count, sk_real *w, const sk_real *g, sk_real *m, sk_real *v, sk_real b1, sk_real b2,

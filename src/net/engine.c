@@ -14,7 +14,9 @@ sk_status sk_engine_create(sk_model *model, const sk_engine_options *options, sk
                                    .threads = options->threads,
                                    .freeze_features = options->freeze_features,
                                    .freeze_bn = options->freeze_bn,
-                                   .dropout = (double)options->dropout};
+                                   .dropout = (double)options->dropout,
+                                   .label_smoothing = (double)options->label_smoothing,
+                                   .class_weight = options->class_weights};
     sk_engine *engine = sk_calloc(1, sizeof *engine);
     sk_status status;
 

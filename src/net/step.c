@@ -82,6 +82,7 @@ static void lay_all(sk_step *s, arena *a) {
     s->logits = reals(a, batch * classes);
     s->d_logits = reals(a, batch * classes);
     s->losses = take(a, batch, sizeof *s->losses);
+    s->class_weight = s->options.class_weight ? reals(a, classes) : NULL;
     s->linear1 = reals(a, s->k->gemm_pack_size(net->hidden, net->features));
     s->linear2 = reals(a, s->k->gemm_pack_size(net->classes, net->hidden));
     s->linear1_back = reals(a, s->k->gemm_pack_size(net->features, net->hidden));
@@ -123,6 +124,9 @@ sk_status sk_step_create(sk_net *net, const sk_step_options *options, sk_step **
         return sk_fail(err, SK_ERR_ARGUMENT, "a batch of %d pictures is out of range: use 1 to 65536", options->batch);
     if (!(options->dropout >= 0 && options->dropout < 1))
         return sk_fail(err, SK_ERR_ARGUMENT, "dropout %g is out of range: use 0 to less than 1", options->dropout);
+    if (!(options->label_smoothing >= 0 && options->label_smoothing < 1))
+        return sk_fail(err, SK_ERR_ARGUMENT, "label smoothing %g is out of range: use 0 to less than 1",
+                       options->label_smoothing);
     s = sk_calloc(1, sizeof *s);
     if (!s) return sk_fail_memory(err, "the training step");
     s->net = net;
@@ -141,6 +145,7 @@ sk_status sk_step_create(sk_net *net, const sk_step_options *options, sk_step **
     a = (arena){s->pool, 0};
     lay_all(s, &a);
     memset(s->gradients, 0, net->value_count * sizeof *s->gradients);
+    for (int c = 0; s->class_weight && c < net->classes; c++) s->class_weight[c] = options->class_weight[c];
     if (options->freeze_features) status = sk_runner_create(net, s->threads, &s->frozen, err);
     if (status != SK_OK) {
         sk_step_free(s);
@@ -264,12 +269,25 @@ static void multiply(size_t count, sk_real *x, const sk_real *by) {
     for (size_t i = 0; i < count; i++) x[i] *= by[i];
 }
 
+/* The mean is over the weights of the labels' classes, as torch.nn.CrossEntropyLoss has it. */
+static int loss_of(sk_step *s, const int *labels, double *loss) {
+    const sk_loss_target target = {s->class_weight, (sk_real)s->options.label_smoothing};
+    double sum = 0, weights = s->class_weight ? 0 : s->n;
+    int correct;
+
+    for (int i = 0; s->class_weight && i < s->n; i++) weights += (double)s->class_weight[labels[i]];
+    correct = s->k->cross_entropy(s->logits, labels, s->n, s->net->classes, &target, (sk_real)(1 / weights), s->losses,
+                                  s->d_logits);
+    for (int i = 0; i < s->n; i++) sum += s->losses[i];
+    *loss = sum / weights;
+    return correct;
+}
+
 static int classify(sk_step *s, const int *labels, uint64_t seed, double *loss) {
     const sk_net *net = s->net;
     const sk_param *p = &net->params[net->classifier];
     const size_t hidden_count = (size_t)s->n * (size_t)net->hidden;
     const int drop = s->options.dropout > 0;
-    double sum = 0;
     int correct;
 
     pack_both(s, p[0].data, net->hidden, net->features, s->linear1, s->linear1_back);
@@ -281,10 +299,7 @@ static int classify(sk_step *s, const int *labels, uint64_t seed, double *loss) 
         multiply(hidden_count, s->hidden_act, s->dropout);
     }
     linear(s, s->hidden_act, net->hidden, s->linear2, p[3].data, net->classes, s->logits);
-    correct =
-        s->k->cross_entropy(s->logits, labels, s->n, net->classes, (sk_real)1 / (sk_real)s->n, s->losses, s->d_logits);
-    for (int i = 0; i < s->n; i++) sum += s->losses[i];
-    *loss = sum / s->n;
+    correct = loss_of(s, labels, loss);
     linear_weights(s, s->d_logits, net->classes, s->hidden_act, net->hidden, sk_step_grad(s, net->classifier + 2),
                    sk_step_grad(s, net->classifier + 3));
     linear(s, s->d_logits, net->classes, s->linear2_back, NULL, net->hidden, s->d_hidden);

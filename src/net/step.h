@@ -15,7 +15,8 @@ enum { SK_CHUNKS = 16, SK_SCRATCHES = 4, SK_STEM_ROWS = 8, SK_STEM_LD = 28 };
 
 typedef struct sk_step_options {
     int batch, threads, freeze_features, freeze_bn;
-    double dropout;
+    double dropout, label_smoothing;
+    const float *class_weight; /* of the loss, one per class; NULL: 1 each; copied */
 } sk_step_options;
 
 /* Training state of a unit. */
@@ -55,6 +56,7 @@ typedef struct sk_step {
     sk_real *d_logits, *d_hidden, *d_features, *dropout;
     sk_real *linear1, *linear2, *linear1_back, *linear2_back; /* packed */
     double *losses;
+    sk_real *class_weight; /* NULL: 1 each */
     sk_real *gradients; /* all parameters, as net->values */
     sk_runner *frozen;  /* features in evaluation mode */
     void *pool;         /* everything above in one allocation */

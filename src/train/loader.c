@@ -5,9 +5,11 @@
  * batch but the position, which is what makes a resumed run equal to an unbroken one. */
 #include "train/loader.h"
 
+#include <string.h>
+
 #include "image/augment.h"
 
-enum { STREAM_ORDER = 0x0de2, STREAM_AUGMENT = 0xa06 };
+enum { STREAM_AUGMENT = 0xa06 };
 
 typedef struct entry {
     uint32_t sample, repeat;
@@ -18,8 +20,10 @@ struct sk_loader {
     const sk_cache *cache;
     sk_loader_options options;
     entry *entries;      /* in dataset order */
-    uint32_t *order;     /* of this epoch */
-    size_t count, position, class_size[SK_CLASS_COUNT];
+    size_t entry_count, class_size[SK_CLASS_COUNT];
+    sk_sampler *sampler; /* of training */
+    sk_draw *draws;      /* of this epoch */
+    size_t count, position;
     int epoch;
     uint8_t *images;
     int *labels;
@@ -40,18 +44,45 @@ static sk_status list_entries(sk_loader *loader, sk_error *err) {
     const size_t samples = sk_dataset_size(loader->dataset);
     size_t count = 0;
     for (size_t i = 0; i < samples; i++) count += repeats(loader, i);
-    if (count > UINT32_MAX || samples > UINT32_MAX)
+    if (count > INT32_MAX || samples > INT32_MAX)
         return sk_fail(err, SK_ERR_UNSUPPORTED, "%zu pictures per epoch are too many; lower --clip-repeat", count);
     loader->entries = sk_calloc(count ? count : 1, sizeof *loader->entries);
-    loader->order = sk_calloc(count ? count : 1, sizeof *loader->order);
-    if (!loader->entries || !loader->order) return sk_fail_memory(err, "the list of pictures");
+    if (!loader->entries) return sk_fail_memory(err, "the list of pictures");
     for (size_t i = 0; i < samples; i++) {
         const uint32_t times = repeats(loader, i);
         for (uint32_t r = 0; r < times; r++)
-            loader->entries[loader->count++] = (entry){.sample = (uint32_t)i, .repeat = r};
+            loader->entries[loader->entry_count++] = (entry){.sample = (uint32_t)i, .repeat = r};
         if (times) loader->class_size[sk_dataset_sample(loader->dataset, i)->label] += times;
     }
     return SK_OK;
+}
+
+/* The number of the source of each entry, in the order in which the sources come. */
+static void number_sources(const sk_loader *loader, sk_sampler_item *items, const char **names) {
+    int sources = 0, at = 0;
+    for (size_t i = 0; i < loader->entry_count; i++) {
+        const sk_sample *sample = sk_dataset_sample(loader->dataset, loader->entries[i].sample);
+        /* Pictures of a source mostly follow each other. */
+        if (at >= sources || strcmp(names[at], sample->source) != 0)
+            for (at = 0; at < sources && strcmp(names[at], sample->source) != 0; at++) {}
+        if (at == sources) names[sources++] = sample->source;
+        items[i] = (sk_sampler_item){(int)sample->label, at};
+    }
+}
+
+static sk_status create_sampler(sk_loader *loader, sk_error *err) {
+    const size_t room = loader->entry_count ? loader->entry_count : 1;
+    const sk_loader_options *o = &loader->options;
+    const sk_sampler_options options = {.balanced = o->balanced, .source_mix = o->source_mix,
+                                        .epoch_size = (size_t)o->epoch_size, .seed = o->seed};
+    sk_sampler_item *items = sk_calloc(room, sizeof *items);
+    const char **names = sk_calloc(room, sizeof *names);
+    sk_status status = items && names ? SK_OK : sk_fail_memory(err, "the list of pictures");
+    if (status == SK_OK) number_sources(loader, items, names);
+    if (status == SK_OK) status = sk_sampler_create(items, loader->entry_count, &options, &loader->sampler, err);
+    sk_free(items);
+    sk_free(names);
+    return status;
 }
 
 sk_status sk_loader_create(const sk_dataset *dataset, const sk_cache *cache, const sk_loader_options *options,
@@ -64,10 +95,13 @@ sk_status sk_loader_create(const sk_dataset *dataset, const sk_cache *cache, con
     loader->options = *options;
     const size_t picture = (size_t)options->size * (size_t)options->size * 3;
     sk_status status = list_entries(loader, err);
+    if (status == SK_OK && options->train) status = create_sampler(loader, err);
     if (status == SK_OK) {
+        loader->count = options->train ? sk_sampler_size(loader->sampler) : loader->entry_count;
+        loader->draws = sk_calloc(loader->count ? loader->count : 1, sizeof *loader->draws);
         loader->images = sk_alloc((size_t)options->batch, picture);
         loader->labels = sk_calloc((size_t)options->batch, sizeof *loader->labels);
-        if (!loader->images || !loader->labels) status = sk_fail_memory(err, "a batch of pictures");
+        if (!loader->draws || !loader->images || !loader->labels) status = sk_fail_memory(err, "a batch of pictures");
     }
     if (status != SK_OK) {
         sk_loader_free(loader);
@@ -81,26 +115,27 @@ sk_status sk_loader_create(const sk_dataset *dataset, const sk_cache *cache, con
 void sk_loader_free(sk_loader *loader) {
     if (!loader) return;
     sk_free(loader->entries);
-    sk_free(loader->order);
+    sk_free(loader->draws);
+    sk_sampler_free(loader->sampler);
     sk_free(loader->images);
     sk_free(loader->labels);
     sk_free(loader);
 }
 
 size_t sk_loader_size(const sk_loader *loader) { return loader->count; }
+uint64_t sk_loader_steps(const sk_loader *loader) {
+    const size_t batch = (size_t)loader->options.batch, rest = loader->count % batch;
+    return loader->count / batch + (rest > (loader->options.train ? 1 : 0));
+}
 size_t sk_loader_class_size(const sk_loader *loader, int label) { return loader->class_size[label]; }
+double sk_loader_share(const sk_loader *loader, int label) { return sk_sampler_share(loader->sampler, label); }
 
 void sk_loader_start(sk_loader *loader, int epoch) {
     loader->epoch = epoch;
     loader->position = 0;
-    for (size_t i = 0; i < loader->count; i++) loader->order[i] = (uint32_t)i;
-    if (!loader->options.train) return;
-    sk_rng rng = sk_rng_make(loader->options.seed, STREAM_ORDER, (uint64_t)epoch);
-    for (size_t i = loader->count; i > 1; i--) {
-        const uint32_t k = sk_rng_below(&rng, (uint32_t)i), kept = loader->order[k];
-        loader->order[k] = loader->order[i - 1];
-        loader->order[i - 1] = kept;
-    }
+    if (loader->sampler) sk_sampler_draw(loader->sampler, epoch, loader->draws);
+    else
+        for (size_t i = 0; i < loader->count; i++) loader->draws[i] = (sk_draw){(uint32_t)i, 0};
 }
 
 static sk_status prepare(const sk_loader *loader, const entry *item, uint8_t *out, sk_error *err) {
@@ -110,6 +145,14 @@ static sk_status prepare(const sk_loader *loader, const entry *item, uint8_t *ou
     sk_rng rng = sk_rng_make(loader->options.seed, (uint64_t)STREAM_AUGMENT << 32 | (uint32_t)loader->epoch,
                              (uint64_t)item->repeat << 32 | item->sample);
     return sk_transform_train(&image, &loader->options.augment, &rng, loader->options.size, out, err);
+}
+
+/* A picture that comes again in an epoch is another repetition: it looks different. */
+static entry drawn_entry(const sk_loader *loader, size_t position) {
+    const sk_draw draw = loader->draws[position];
+    entry item = loader->entries[draw.item];
+    item.repeat += draw.copy * (uint32_t)loader->options.clip_repeat;
+    return item;
 }
 
 sk_status sk_loader_next(sk_loader *loader, sk_batch *out, sk_error *err) {
@@ -122,7 +165,7 @@ sk_status sk_loader_next(sk_loader *loader, sk_batch *out, sk_error *err) {
     sk_error first = {0};
 #pragma omp parallel for schedule(dynamic, 1) num_threads(loader->options.threads)
     for (int i = 0; i < n; i++) {
-        const entry *item = &loader->entries[loader->order[loader->position + (size_t)i]];
+        const entry drawn = drawn_entry(loader, loader->position + (size_t)i), *item = &drawn;
         sk_error own = {0};
         loader->labels[i] = (int)sk_dataset_sample(loader->dataset, item->sample)->label;
         if (prepare(loader, item, loader->images + (size_t)i * picture, &own) != SK_OK) {

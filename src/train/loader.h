@@ -6,13 +6,17 @@
 #include "base/base.h"
 #include "siskin/augment.h"
 #include "siskin/dataset.h"
+#include "train/sampler.h"
 
 typedef struct sk_loader_options {
     sk_split split;
     int train;       /* shuffle and augment; otherwise dataset order and the evaluation crop */
     int batch, size, threads;
-    int clip_repeat; /* training: how often a clip's frame comes per epoch */
-    sk_augment augment; /* training */
+    /* Of training: */
+    sk_augment augment;
+    int clip_repeat; /* how often a clip's frame comes per epoch */
+    int balanced, epoch_size; /* as sk_sampler_options has them */
+    double source_mix;
     uint64_t seed;
 } sk_loader_options;
 
@@ -28,8 +32,12 @@ typedef struct sk_loader sk_loader;
 sk_status sk_loader_create(const sk_dataset *dataset, const sk_cache *cache, const sk_loader_options *options,
                            sk_loader **out, sk_error *err);
 void sk_loader_free(sk_loader *loader);
-size_t sk_loader_size(const sk_loader *loader);                   /* pictures per epoch, repetitions counted */
-size_t sk_loader_class_size(const sk_loader *loader, int label);  /* the same, of one class */
+size_t sk_loader_size(const sk_loader *loader); /* pictures per epoch */
+uint64_t sk_loader_steps(const sk_loader *loader); /* batches per epoch */
+/* Pictures of one class that there are, repetitions of clip frames counted. */
+size_t sk_loader_class_size(const sk_loader *loader, int label);
+/* Training: share of a class among the pictures that are drawn. */
+double sk_loader_share(const sk_loader *loader, int label);
 /* The order of an epoch and each picture's augmentation are functions of (seed, epoch, sample) alone. */
 void sk_loader_start(sk_loader *loader, int epoch);
 sk_status sk_loader_next(sk_loader *loader, sk_batch *out, sk_error *err);

@@ -6,27 +6,40 @@
 #include "train/run.h"
 
 static const char log_head[] =
+    "epoch\ttrain_loss\ttrain_accuracy\tval_loss\tval_accuracy\tlr\tbest\tseconds\timages_per_second\n";
+/* Of runs before there were schedules. */
+static const char log_head_1[] =
     "epoch\ttrain_loss\ttrain_accuracy\tval_loss\tval_accuracy\tbest\tseconds\timages_per_second\n";
 
 void sk_run_log_text(const sk_epoch_log *log, size_t rows, sk_text *out) {
     sk_text_add(out, "%s", log_head);
     for (size_t i = 0; i < rows; i++)
-        sk_text_add(out, "%d\t%.9g\t%.9g\t%.9g\t%.9g\t%d\t%.3f\t%.2f\n", log[i].epoch, log[i].train_loss,
-                    log[i].train_accuracy, log[i].val_loss, log[i].val_accuracy, log[i].is_best, log[i].seconds,
-                    log[i].images_per_second);
+        sk_text_add(out, "%d\t%.9g\t%.9g\t%.9g\t%.9g\t%.9g\t%d\t%.3f\t%.2f\n", log[i].epoch, log[i].train_loss,
+                    log[i].train_accuracy, log[i].val_loss, log[i].val_accuracy, log[i].lr, log[i].is_best,
+                    log[i].seconds, log[i].images_per_second);
+}
+
+static int parse_row(const char *text, int old, sk_epoch_log *row) {
+    int at = 0;
+    if (sscanf(text, "%d\t%lf\t%lf\t%lf\t%lf\t%n", &row->epoch, &row->train_loss, &row->train_accuracy, &row->val_loss,
+               &row->val_accuracy, &at) != 5)
+        return 0;
+    text += at;
+    if (!old && sscanf(text, "%lf\t%n", &row->lr, &at) != 1) return 0;
+    if (!old) text += at;
+    return sscanf(text, "%d\t%lf\t%lf", &row->is_best, &row->seconds, &row->images_per_second) == 3;
 }
 
 sk_status sk_run_log_parse(const char *text, const char *name, sk_epoch_log **log, size_t *rows, sk_error *err) {
     *log = NULL;
     *rows = 0;
-    if (strncmp(text, log_head, sizeof log_head - 1) != 0)
+    const int old = strncmp(text, log_head_1, sizeof log_head_1 - 1) == 0;
+    if (!old && strncmp(text, log_head, sizeof log_head - 1) != 0)
         return sk_fail(err, SK_ERR_FORMAT, "%s is not the log of a training run", name);
-    text += sizeof log_head - 1;
+    text += strcspn(text, "\n") + 1;
     while (*text) {
         sk_epoch_log row = {0};
-        if (sscanf(text, "%d\t%lf\t%lf\t%lf\t%lf\t%d\t%lf\t%lf", &row.epoch, &row.train_loss, &row.train_accuracy,
-                   &row.val_loss, &row.val_accuracy, &row.is_best, &row.seconds, &row.images_per_second) != 8 ||
-            row.epoch != (int)*rows + 1) {
+        if (!parse_row(text, old, &row) || row.epoch != (int)*rows + 1) {
             sk_free(*log);
             *log = NULL;
             return sk_fail(err, SK_ERR_FORMAT, "%s is broken in row %zu", name, *rows + 1);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The state of a run between two epochs as one safetensors file: the weights, "adam.m." and "adam.v." of each trained
- * tensor, the counters and the log as metadata. One rename replaces all of it, so that weights, moments and log never
- * come from different epochs; best, last and log.tsv are copies of parts of it. */
+/* The state of a run between two epochs as one safetensors file: the weights, what the optimiser keeps of each trained
+ * tensor, the averages, and the counters and log as metadata. One rename replaces all of it, so that they never come
+ * from different epochs; best, last and log.tsv are copies of parts of it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,23 +30,38 @@ sk_status sk_run_state_add(sk_run_state *state, const sk_epoch_log *row, sk_erro
     return SK_OK;
 }
 
+#define FORMAT "siskin.train.format"
+
+/* What goes with a tensor, under which name. */
+typedef struct series {
+    const char *prefix;
+    float *data; /* NULL: this tensor has none */
+} series;
+enum { SERIES = 3 };
+static void series_of(const sk_update *update, size_t i, series out[SERIES]) {
+    out[0] = (series){update->options.kind == SK_OPTIMIZER_SGD ? "sgd.m." : "adam.m.", update->first[i]};
+    out[1] = (series){"adam.v.", update->second[i]};
+    out[2] = (series){"ema.", update->average[i]};
+}
+
 /* ---- writing ------------------------------------------------------------------------------------------------ */
-static sk_status add_moment(sk_tensor_file *file, const char *prefix, const sk_tensor *tensor, const float *data,
+static sk_status add_series(sk_tensor_file *file, const char *prefix, const sk_tensor *tensor, const float *data,
                             sk_error *err) {
     char name[256];
     snprintf(name, sizeof name, "%s%s", prefix, tensor->name);
     return sk_tensors_add(file, name, tensor->rank, tensor->shape, data, err);
 }
 
-static sk_status add_tensors(sk_tensor_file *file, const sk_model *model, const sk_adam *adam, sk_error *err) {
+static sk_status add_tensors(sk_tensor_file *file, const sk_model *model, const sk_update *update, sk_error *err) {
     sk_status status = SK_OK;
     for (size_t i = 0; status == SK_OK && i < sk_model_tensor_count(model); i++) {
         sk_tensor tensor;
         status = sk_model_tensor(model, i, &tensor, err);
         if (status == SK_OK) status = sk_tensors_add(file, tensor.name, tensor.rank, tensor.shape, tensor.data, err);
-        if (status != SK_OK || !adam->first[i]) continue;
-        status = add_moment(file, "adam.m.", &tensor, adam->first[i], err);
-        if (status == SK_OK) status = add_moment(file, "adam.v.", &tensor, adam->second[i], err);
+        series all[SERIES];
+        series_of(update, i, all);
+        for (int k = 0; status == SK_OK && k < SERIES; k++)
+            if (all[k].data) status = add_series(file, all[k].prefix, &tensor, all[k].data, err);
     }
     return status;
 }
@@ -57,22 +72,22 @@ static sk_status set_number(sk_tensor_file *file, const char *key, double value,
     return sk_tensors_set_meta(file, key, text, err);
 }
 
-sk_status sk_run_save(const char *run_dir, const sk_run_state *state, const sk_model *model, const sk_adam *adam,
+sk_status sk_run_save(const char *run_dir, const sk_run_state *state, const sk_model *model, const sk_update *update,
                       sk_error *err) {
     sk_tensor_file file = {0};
     sk_text log = {0};
     char *path = sk_path_join(run_dir, SK_RUN_STATE);
     sk_run_log_text(state->log, (size_t)state->epoch, &log);
     sk_status status = path && !log.failed ? SK_OK : sk_fail_memory(err, SK_RUN_STATE);
-    if (status == SK_OK) status = sk_tensors_set_meta(&file, "siskin.train.format", "1", err);
+    if (status == SK_OK) status = sk_tensors_set_meta(&file, FORMAT, "2", err);
     if (status == SK_OK) status = sk_tensors_set_meta(&file, "siskin.train.config", state->config, err);
     if (status == SK_OK) status = sk_tensors_set_meta(&file, "siskin.train.log", log.data, err);
-    if (status == SK_OK) status = set_number(&file, "siskin.train.step", (double)adam->step, err);
+    if (status == SK_OK) status = set_number(&file, "siskin.train.step", (double)update->step, err);
     if (status == SK_OK) status = set_number(&file, "siskin.train.best_epoch", state->best_epoch, err);
     if (status == SK_OK) status = set_number(&file, "siskin.train.best_accuracy", state->best_accuracy, err);
     if (status == SK_OK) status = set_number(&file, "siskin.train.best_loss", state->best_loss, err);
     if (status == SK_OK) status = sk_tensors_set_card(&file, sk_model_card(model), err);
-    if (status == SK_OK) status = add_tensors(&file, model, adam, err);
+    if (status == SK_OK) status = add_tensors(&file, model, update, err);
     if (status == SK_OK) status = sk_tensors_write_safetensors(path, &file, err);
     sk_tensors_free(&file);
     sk_text_free(&log);
@@ -92,16 +107,17 @@ static sk_status take(const sk_tensor_file *file, const char *prefix, const sk_t
     return SK_OK;
 }
 
-static sk_status take_tensors(const sk_tensor_file *file, sk_model *model, sk_adam *adam, const char *path,
+static sk_status take_tensors(const sk_tensor_file *file, sk_model *model, sk_update *update, const char *path,
                               sk_error *err) {
     sk_status status = SK_OK;
     for (size_t i = 0; status == SK_OK && i < sk_model_tensor_count(model); i++) {
         sk_tensor tensor;
         status = sk_model_tensor(model, i, &tensor, err);
         if (status == SK_OK) status = take(file, "", &tensor, tensor.data, path, err);
-        if (status != SK_OK || !adam->first[i]) continue;
-        status = take(file, "adam.m.", &tensor, adam->first[i], path, err);
-        if (status == SK_OK) status = take(file, "adam.v.", &tensor, adam->second[i], path, err);
+        series all[SERIES];
+        series_of(update, i, all);
+        for (int k = 0; status == SK_OK && k < SERIES; k++)
+            if (all[k].data) status = take(file, all[k].prefix, &tensor, all[k].data, path, err);
     }
     return status;
 }
@@ -111,7 +127,7 @@ static double number(const sk_tensor_file *file, const char *key) {
     return text ? strtod(text, NULL) : 0;
 }
 
-static sk_status take_counters(const sk_tensor_file *file, const char *path, sk_run_state *state, sk_adam *adam,
+static sk_status take_counters(const sk_tensor_file *file, const char *path, sk_run_state *state, sk_update *update,
                                sk_error *err) {
     const char *log = sk_tensors_meta(file, "siskin.train.log");
     size_t rows = 0;
@@ -123,20 +139,24 @@ static sk_status take_counters(const sk_tensor_file *file, const char *path, sk_
     state->best_epoch = (int)number(file, "siskin.train.best_epoch");
     state->best_accuracy = number(file, "siskin.train.best_accuracy");
     state->best_loss = number(file, "siskin.train.best_loss");
-    adam->step = (uint64_t)number(file, "siskin.train.step");
+    update->step = (uint64_t)number(file, "siskin.train.step");
     return SK_OK;
 }
 
-sk_status sk_run_load(const char *run_dir, sk_run_state *state, sk_model *model, sk_adam *adam, sk_error *err) {
+sk_status sk_run_load(const char *run_dir, sk_run_state *state, sk_model *model, sk_update *update, sk_error *err) {
     sk_tensor_file file = {0};
     char *path = sk_path_join(run_dir, SK_RUN_STATE);
     sk_status status = path ? sk_tensors_read(path, &file, err) : sk_fail_memory(err, "a path");
     if (status != SK_OK) goto done;
-    const char *config = sk_tensors_meta(&file, "siskin.train.config");
+    const char *config = sk_tensors_meta(&file, "siskin.train.config"), *format = sk_tensors_meta(&file, FORMAT);
+    if (format && strcmp(format, "1") != 0 && strcmp(format, "2") != 0) {
+        status = sk_fail(err, SK_ERR_UNSUPPORTED, "%s is of format %.20s; a newer siskin can resume it", path, format);
+        goto done;
+    }
     status = config ? sk_run_compare(run_dir, config, state->config, err)
                     : sk_fail(err, SK_ERR_FORMAT, "%s is not the state of a training run", path);
-    if (status == SK_OK) status = take_counters(&file, path, state, adam, err);
-    if (status == SK_OK) status = take_tensors(&file, model, adam, path, err);
+    if (status == SK_OK) status = take_counters(&file, path, state, update, err);
+    if (status == SK_OK) status = take_tensors(&file, model, update, path, err);
     sk_card card = *sk_model_card(model);
     if (status == SK_OK) status = sk_tensors_get_card(&file, &card, NULL, err);
     if (status != SK_OK) goto done;

@@ -4,30 +4,12 @@
  * came after it with the same random numbers, since these are functions of the seed, the epoch and the step. */
 #include "siskin/train.h"
 
-#include <math.h>
-#include <stdio.h>
 #include <string.h>
 
+#include "train/job.h"
 #include "train/keys.h"
-#include "train/run.h"
 
-enum { STREAM_DROPOUT = 0xd209, VAL_BATCH = 64 };
-
-typedef struct job {
-    const sk_dataset *dataset;
-    const char *dir;
-    sk_train_options options;
-    const sk_hooks *hooks;
-    sk_cache *cache;
-    sk_loader *train, *val;
-    sk_model *model;
-    sk_engine *engine;
-    sk_adam *adam;
-    sk_run_state state;
-    float *logits; /* of the validation part */
-    int *labels;
-    char fingerprint[17], pretrained_hash[17], id[17];
-} job;
+enum { VAL_BATCH = 64 };
 
 sk_train_options sk_train_defaults(sk_arch arch) {
     return (sk_train_options){.card = sk_card_default(arch), .epochs = 100, .batch = 128, .lr = 1e-4f, .dropout = 0.2f,
@@ -35,7 +17,7 @@ sk_train_options sk_train_defaults(sk_arch arch) {
                               .max_bad = 100};
 }
 
-static sk_status check_folder(const job *j, int *has_state, sk_error *err) {
+static sk_status check_folder(const sk_job *j, int *has_state, sk_error *err) {
     char *json = sk_path_join(j->dir, SK_RUN_JSON), *state = sk_path_join(j->dir, SK_RUN_STATE);
     sk_status status = SK_OK;
     *has_state = 0;
@@ -55,7 +37,7 @@ static sk_status check_folder(const job *j, int *has_state, sk_error *err) {
     return status;
 }
 
-static sk_status check_data(const job *j, sk_error *err) {
+static sk_status check_data(const sk_job *j, sk_error *err) {
     const char *dir = sk_dataset_dir(j->dataset);
     const size_t count = sk_loader_size(j->train);
     if (count == 0)
@@ -73,7 +55,7 @@ static sk_status check_data(const job *j, sk_error *err) {
     return SK_OK;
 }
 
-static sk_status open_data(job *j, sk_error *err) {
+static sk_status open_data(sk_job *j, sk_error *err) {
     size_t bad = 0;
     sk_status status = sk_cache_open(j->dataset, j->options.max_bad, j->options.threads, j->hooks, &j->cache, &bad,
                                      err);
@@ -82,7 +64,9 @@ static sk_status open_data(job *j, sk_error *err) {
     sk_loader_options options = {.split = SK_SPLIT_TRAIN, .train = 1, .batch = j->options.batch,
                                  .size = j->options.card.size, .threads = j->options.threads,
                                  .clip_repeat = j->options.clip_repeat, .augment = j->options.augment,
-                                 .seed = j->options.seed};
+                                 .balanced = j->options.balance == SK_BALANCE_SAMPLING,
+                                 .source_mix = (double)j->options.source_mix,
+                                 .epoch_size = j->options.epoch_size, .seed = j->options.seed};
     status = sk_loader_create(j->dataset, j->cache, &options, &j->train, err);
     if (status != SK_OK) return status;
     options.split = SK_SPLIT_VAL;
@@ -96,7 +80,19 @@ static sk_status open_data(job *j, sk_error *err) {
     return j->logits && j->labels ? check_data(j, err) : sk_fail_memory(err, "the logits");
 }
 
-static sk_status open_model(job *j, int has_state, sk_error *err) {
+static sk_status open_update(sk_job *j, sk_error *err) {
+    const sk_train_options *o = &j->options;
+    const sk_update_options options = {.kind = o->optimizer,
+                                       .weight_decay = (double)o->weight_decay,
+                                       .momentum = (double)o->momentum,
+                                       .ema = (double)o->ema,
+                                       .head_steps = (uint64_t)o->head_epochs * sk_loader_steps(j->train),
+                                       .freeze_features = o->freeze_features,
+                                       .threads = o->threads};
+    return sk_update_create(j->model, &options, &j->update, err);
+}
+
+static sk_status open_model(sk_job *j, int has_state, sk_error *err) {
     sk_run_fingerprint(j->dataset, j->cache, j->fingerprint);
     if (j->options.pretrained) {
         sk_status status = sk_run_file_hash(j->options.pretrained, j->pretrained_hash, has_state ? NULL : err);
@@ -117,105 +113,7 @@ static sk_status open_model(job *j, int has_state, sk_error *err) {
         if (note[0]) sk_log(j->hooks, SK_LOG_NOTE, "%s", note);
         sk_model_set_card(j->model, &j->options.card);
     }
-    const sk_engine_options engine = {.batch = j->options.batch, .threads = j->options.threads,
-                                      .freeze_features = j->options.freeze_features, .dropout = j->options.dropout};
-    status = sk_engine_create(j->model, &engine, &j->engine, err);
-    if (status != SK_OK) return status;
-    return sk_adam_create(j->model, j->engine, (double)j->options.lr, &j->adam, err);
-}
-
-static sk_status cancelled(const job *j, sk_error *err) {
-    if (j->state.epoch == 0)
-        return sk_fail(err, SK_ERR_CANCELLED, "stopped in epoch 1, nothing is saved yet; --resume begins again");
-    return sk_fail(err, SK_ERR_CANCELLED, "stopped in epoch %d; %s holds epoch %d, go on with --resume",
-                   j->state.epoch + 1, j->dir, j->state.epoch);
-}
-
-static sk_status diverged(const job *j, const char *what, sk_error *err) {
-    char kept[64] = "no epoch was finished";
-    if (j->state.epoch) snprintf(kept, sizeof kept, "the weights of epoch %d are kept", j->state.epoch);
-    return sk_fail(err, SK_ERR_DATA, "epoch %d: %s is not a finite number; try a smaller --lr than %g (%s)",
-                   j->state.epoch + 1, what, (double)j->options.lr, kept);
-}
-
-static sk_status train_epoch(job *j, int epoch, sk_epoch_log *row, sk_error *err) {
-    char stage[64];
-    const size_t total = sk_loader_size(j->train) + sk_loader_size(j->val);
-    const uint64_t stream = (uint64_t)STREAM_DROPOUT << 32 | (uint32_t)epoch;
-    size_t done = 0, right = 0;
-    double loss_sum = 0;
-    snprintf(stage, sizeof stage, "epoch %d/%d", epoch, j->options.epochs);
-    sk_loader_start(j->train, epoch);
-    for (uint64_t step = 0;; step++) {
-        sk_batch batch;
-        double loss = 0;
-        int correct = 0;
-        if (sk_cancelled(j->hooks)) return cancelled(j, err);
-        sk_status status = sk_loader_next(j->train, &batch, err);
-        if (status != SK_OK) return status;
-        if (batch.n == 0) break;
-        const uint64_t drop = sk_rng_make(j->options.seed, stream, step).state;
-        status = sk_engine_step(j->engine, batch.images, batch.labels, batch.n, drop, &loss, &correct, err);
-        if (status != SK_OK) return status;
-        if (!isfinite(loss)) return diverged(j, "the loss", err);
-        status = sk_adam_step(j->adam, j->engine, err);
-        if (status != SK_OK) return status;
-        loss_sum += loss * batch.n;
-        right += (size_t)correct;
-        done += (size_t)batch.n;
-        sk_progress(j->hooks, stage, "images", done, total);
-    }
-    row->train_loss = loss_sum / (double)done;
-    row->train_accuracy = (double)right / (double)done;
-    row->images_per_second = (double)done; /* the caller divides by the time */
-    return SK_OK;
-}
-
-static double cross_entropy(const float *logits, int label, int *right) {
-    double most = logits[0], sum = 0;
-    int top = 0;
-    for (int c = 1; c < SK_CLASS_COUNT; c++)
-        if (logits[c] > logits[top]) top = c;
-    most = logits[top];
-    for (int c = 0; c < SK_CLASS_COUNT; c++) sum += exp((double)logits[c] - most);
-    *right = top == label;
-    return log(sum) + most - (double)logits[label];
-}
-
-static sk_status validate(job *j, sk_epoch_log *row, sk_error *err) {
-    char stage[64];
-    const size_t total = sk_loader_size(j->train) + sk_loader_size(j->val);
-    size_t done = 0, right = 0;
-    double loss = 0;
-    snprintf(stage, sizeof stage, "epoch %d/%d", row->epoch, j->options.epochs);
-    sk_loader_start(j->val, 0);
-    for (;;) {
-        sk_batch batch;
-        if (sk_cancelled(j->hooks)) return cancelled(j, err);
-        sk_status status = sk_loader_next(j->val, &batch, err);
-        if (status != SK_OK) return status;
-        if (batch.n == 0) break;
-        float *logits = j->logits + done * SK_CLASS_COUNT;
-        status = sk_model_forward(j->model, batch.images, batch.n, j->options.threads, logits, NULL, NULL, NULL, err);
-        if (status != SK_OK) return status;
-        memcpy(j->labels + done, batch.labels, (size_t)batch.n * sizeof *j->labels);
-        for (int i = 0; i < batch.n; i++) {
-            int hit = 0;
-            loss += cross_entropy(logits + (size_t)i * SK_CLASS_COUNT, batch.labels[i], &hit);
-            right += (size_t)hit;
-        }
-        done += (size_t)batch.n;
-        /* The last batch is told by on_epoch: one bar and one line per epoch. */
-        if (done < sk_loader_size(j->val))
-            sk_progress(j->hooks, stage, "images", sk_loader_size(j->train) + done, total);
-    }
-    row->val_loss = loss / (double)done;
-    row->val_accuracy = (double)right / (double)done;
-    if (!isfinite(row->val_loss)) return diverged(j, "the validation loss", err);
-    sk_card card = *sk_model_card(j->model);
-    const sk_status status = sk_fit_temperature(j->logits, j->labels, done, SK_CLASS_COUNT, &card.temperature, err);
-    sk_model_set_card(j->model, &card); /* travels with this epoch's weights */
-    return status;
+    return open_update(j, err);
 }
 
 /* Small validation parts saturate early: the loss then still tells the better epoch. */
@@ -224,19 +122,21 @@ static int improves(const sk_run_state *state, const sk_epoch_log *row) {
     return row->val_accuracy == state->best_accuracy && row->val_loss < state->best_loss;
 }
 
-static sk_status run_epoch(job *j, sk_epoch_log *row, sk_error *err) {
-    const double start = sk_now();
+/* best and last hold the averaged weights, the state holds both. */
+static sk_status derive(sk_job *j, sk_error *err) {
+    sk_status status = sk_update_swap(j->update, err);
+    if (status == SK_OK) status = sk_run_derive(j->dir, &j->state, j->model, err);
+    return status == SK_OK ? sk_update_swap(j->update, err) : status;
+}
+
+static sk_status run_epoch(sk_job *j, sk_epoch_log *row, sk_error *err) {
     *row = (sk_epoch_log){.epoch = j->state.epoch + 1};
-    sk_status status = train_epoch(j, row->epoch, row, err);
+    sk_status status = sk_job_epoch(j, row, err);
     if (status != SK_OK) return status;
-    row->images_per_second /= fmax(sk_now() - start, 1e-9);
-    status = validate(j, row, err);
-    if (status != SK_OK) return status;
-    row->seconds = sk_now() - start;
     row->is_best = improves(&j->state, row);
     status = sk_run_state_add(&j->state, row, err);
-    if (status == SK_OK) status = sk_run_save(j->dir, &j->state, j->model, j->adam, err);
-    if (status == SK_OK) status = sk_run_derive(j->dir, &j->state, j->model, err);
+    if (status == SK_OK) status = sk_run_save(j->dir, &j->state, j->model, j->update, err);
+    if (status == SK_OK) status = derive(j, err);
     if (status != SK_OK)
         return sk_error_prefix(err, status, "epoch %d is not saved, %s keeps the one before (--resume goes on)",
                                row->epoch, j->dir);
@@ -244,7 +144,7 @@ static sk_status run_epoch(job *j, sk_epoch_log *row, sk_error *err) {
 }
 
 /* The run keeps the id it was begun with. */
-static void adopt(job *j) {
+static void adopt(sk_job *j) {
     sk_run_pretrained(j->state.config, j->pretrained_hash);
     sk_run_id(j->state.config, j->id);
     memcpy(j->options.card.run_id, j->id, sizeof j->id);
@@ -253,13 +153,13 @@ static void adopt(job *j) {
     sk_model_set_card(j->model, &card);
 }
 
-static sk_status write_json(const job *j, int stopped_early, sk_error *err) {
+static sk_status write_json(const sk_job *j, int stopped_early, sk_error *err) {
     const sk_run_about about = {&j->options, j->dataset, j->pretrained_hash, j->fingerprint,
                                 j->id,       j->train,   j->val,             stopped_early};
     return sk_run_write_json(j->dir, &about, err);
 }
 
-static sk_status prepare(job *j, sk_error *err) {
+static sk_status prepare(sk_job *j, sk_error *err) {
     int has_state = 0;
     sk_status status = sk_train_options_check(&j->options, err);
     if (status == SK_OK) status = check_folder(j, &has_state, err);
@@ -268,28 +168,42 @@ static sk_status prepare(job *j, sk_error *err) {
     if (status == SK_OK) status = sk_make_dirs(j->dir, err);
     if (status != SK_OK) return status;
     if (has_state) {
-        status = sk_run_load(j->dir, &j->state, j->model, j->adam, err);
+        status = sk_run_load(j->dir, &j->state, j->model, j->update, err);
         if (status == SK_OK) adopt(j);
-        if (status == SK_OK) status = sk_run_derive(j->dir, &j->state, j->model, err);
+        if (status == SK_OK) status = derive(j, err);
         if (status != SK_OK) return status;
         sk_log(j->hooks, SK_LOG_NOTE, "going on after epoch %d", j->state.epoch);
     }
     return write_json(j, 0, err);
 }
 
+/* No better epoch for as long as the user has patience. */
+static int is_over(const sk_job *j) {
+    const int patience = j->options.patience;
+    return j->state.epoch >= j->options.epochs || (patience && j->state.epoch - j->state.best_epoch >= patience);
+}
+
+static sk_status finish(const sk_job *j, sk_error *err) {
+    if (j->state.epoch >= j->options.epochs) return SK_OK;
+    sk_log(j->hooks, SK_LOG_NOTE, "stopped after epoch %d: none was better than epoch %d (--patience %d)",
+           j->state.epoch, j->state.best_epoch, j->options.patience);
+    return write_json(j, j->state.epoch, err);
+}
+
 sk_status sk_train(const sk_dataset *dataset, const char *run_dir, const sk_train_options *options,
                    const sk_hooks *hooks, sk_epoch_hook on_epoch, void *epoch_user, sk_error *err) {
     if (!dataset || !run_dir || !options) return sk_fail(err, SK_ERR_ARGUMENT, "sk_train needs data, folder, options");
-    job j = {.dataset = dataset, .dir = run_dir, .options = *options, .hooks = hooks};
+    sk_job j = {.dataset = dataset, .dir = run_dir, .options = *options, .hooks = hooks};
     j.options.threads = sk_thread_count(options->threads);
     sk_status status = prepare(&j, err);
-    while (status == SK_OK && j.state.epoch < j.options.epochs) {
+    while (status == SK_OK && !is_over(&j)) {
         sk_epoch_log row;
         status = run_epoch(&j, &row, err);
         if (status == SK_OK && on_epoch) on_epoch(epoch_user, &row);
     }
+    if (status == SK_OK) status = finish(&j, err);
     sk_run_state_free(&j.state);
-    sk_adam_free(j.adam);
+    sk_update_free(j.update);
     sk_engine_free(j.engine);
     sk_model_free(j.model);
     sk_loader_free(j.train);

@@ -46,23 +46,37 @@ void sk_c_column_sums(const sk_real *y, int rows, int c, sk_real *out) {
         for (int j = 0; j < c; j++) out[j] += y[j];
 }
 
-int sk_c_cross_entropy(const sk_real *logits, const int *labels, int rows, int classes, sk_real weight, double *loss,
-                       sk_real *dlogits) {
+/* t[j] of kernels.h. */
+static double target_of(const sk_loss_target *target, int classes, int label, int j) {
+    const double smoothing = (double)target->smoothing, even = smoothing / classes;
+
+    return (target->class_weight ? (double)target->class_weight[j] : 1) * (j == label ? 1 - smoothing + even : even);
+}
+
+int sk_c_cross_entropy(const sk_real *logits, const int *labels, int rows, int classes, const sk_loss_target *target,
+                       sk_real weight, double *loss, sk_real *dlogits) {
     int correct = 0;
 
     for (int i = 0; i < rows; i++, logits += classes) {
-        double total = 0;
+        double total = 0, mass = 0;
         int best = 0;
 
         for (int j = 1; j < classes; j++)
             if (logits[j] > logits[best]) best = j;
         for (int j = 0; j < classes; j++) total += exp((double)logits[j] - (double)logits[best]);
-        loss[i] = log(total) + (double)logits[best] - (double)logits[labels[i]];
+        loss[i] = 0;
+        for (int j = 0; j < classes; j++) {
+            const double t = target_of(target, classes, labels[i], j);
+
+            mass += t;
+            loss[i] += t * (log(total) + (double)logits[best] - (double)logits[j]);
+        }
         correct += best == labels[i];
         for (int j = 0; dlogits && j < classes; j++) {
             const double p = exp((double)logits[j] - (double)logits[best]) / total;
+            const double t = target_of(target, classes, labels[i], j);
 
-            dlogits[(size_t)i * (size_t)classes + (size_t)j] = (sk_real)((p - (j == labels[i])) * (double)weight);
+            dlogits[(size_t)i * (size_t)classes + (size_t)j] = (sk_real)((p * mass - t) * (double)weight);
         }
     }
     return correct;

@@ -28,8 +28,8 @@ void sk_c_add(size_t count, const sk_real *a, const sk_real *b, sk_real *out);
 void sk_c_act(size_t count, const sk_real *x, sk_act act, sk_real *y);
 void sk_c_act_backward(size_t count, const sk_real *dy, const sk_real *x, sk_act act, sk_real *dx);
 void sk_c_column_sums(const sk_real *y, int rows, int c, sk_real *out);
-int sk_c_cross_entropy(const sk_real *logits, const int *labels, int rows, int classes, sk_real weight, double *loss,
-                       sk_real *dlogits);
+int sk_c_cross_entropy(const sk_real *logits, const int *labels, int rows, int classes, const sk_loss_target *target,
+                       sk_real weight, double *loss, sk_real *dlogits);
 void sk_c_adam(size_t count, sk_real *w, const sk_real *g, sk_real *m, sk_real *v, sk_real b1, sk_real b2,
                sk_real step_size, sk_real inv_sqrt_bc2, sk_real eps);
 

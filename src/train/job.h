@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A training run at work, shared by the files of the loop. Internal. */
+#ifndef SK_TRAIN_JOB_H
+#define SK_TRAIN_JOB_H
+
+#include "train/run.h"
+
+typedef struct sk_job {
+    const sk_dataset *dataset;
+    const char *dir;
+    sk_train_options options;
+    const sk_hooks *hooks;
+    sk_cache *cache;
+    sk_loader *train, *val;
+    sk_model *model;
+    sk_engine *engine;
+    int engine_head; /* the engine trains the classifier alone */
+    sk_update *update;
+    sk_run_state state;
+    float *logits; /* of the validation part */
+    int *labels;
+    char fingerprint[17], pretrained_hash[17], id[17];
+} sk_job;
+
+/* Makes the engine that epoch `epoch` (1-based) needs, unless it is there. */
+sk_status sk_job_engine(sk_job *job, int epoch, sk_error *err);
+/* One pass over the training part, then one over the validation part with the averaged weights, if there are any;
+ * fills *row apart from `is_best`. Nothing is saved. DATA names the epoch, step and layer where the loss stops being a
+ * number, or says that it has been hopeless for two epochs. */
+sk_status sk_job_epoch(sk_job *job, sk_epoch_log *row, sk_error *err);
+#endif
