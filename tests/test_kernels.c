@@ -56,6 +56,32 @@ static void compare(const char *what, float *want, float *got, size_t count, dou
     sk_free(got);
 }
 
+/* The product again from two parts of the columns and one row at a time: the same bytes. */
+static void cut_gemm(const sk_gemm *whole, float *expected) {
+    float *again = values((size_t)whole->m * (size_t)whole->ldc);
+    const int cut = whole->n > SK_GEMM_CUT ? SK_GEMM_CUT * draw(1, (whole->n - 1) / SK_GEMM_CUT) : 0;
+
+    for (int i = 0; i < whole->m; i++) {
+        const size_t at = (size_t)i * (size_t)whole->ldc;
+
+        for (int part = 0; part < 2; part++) {
+            const int n0 = part ? cut : 0;
+            sk_gemm g = *whole;
+
+            g.m = 1;
+            g.n = (part ? whole->n : cut) - n0;
+            g.a += (size_t)i * (size_t)whole->lda;
+            g.packed += (size_t)n0 * (size_t)whole->k;
+            if (g.bias) g.bias += n0;
+            if (g.add) g.add += at + (size_t)n0;
+            g.c = again + at + n0;
+            if (g.n) path.gemm(&g);
+        }
+        assert_memory_equal(again + at, expected + at, (size_t)whole->n * sizeof *again);
+    }
+    sk_free(again);
+}
+
 static void test_gemm(void **state) {
     const sk_kernels *c = sk_kernels_c(), *fast = &path;
     (void)state;
@@ -88,6 +114,7 @@ static void test_gemm(void **state) {
         g.packed = packed;
         g.c = got;
         fast->gemm(&g);
+        if (add != 2) cut_gemm(&g, got);
         compare("gemm", want, got, (size_t)m * ldc, 2e-6 * sqrt(k)); /* of sums whose size the activation may hide */
         sk_free(a);
         sk_free(b);
@@ -153,6 +180,44 @@ static void test_depthwise(void **state) {
         sk_free(dy);
         sk_free(w);
         sk_free(bias);
+    }
+}
+
+/* Pictures from a pixel on, any range of rows; the inner values of the reference are im2col's times the weights. */
+static void test_stem(void **state) {
+    (void)state;
+
+    for (int round = 0; round < ROUNDS; round++) {
+        const int h = draw(1, 40), w = draw(1, 70), c = round % 2 ? 16 * draw(1, 2) : draw_channels();
+        const int oh = (h - 1) / 2 + 1, ow = (w - 1) / 2 + 1, first = draw(0, oh - 1), end = draw(first + 1, oh);
+        const float mean[3] = {123.7f, 116.3f, 103.5f}, gain[3] = {0.0171f, 0.0175f, 0.0174f};
+        const size_t size = (size_t)h * w * 3, out = (size_t)oh * ow * c, at = (size_t)first * ow * c;
+        uint8_t *image = sk_alloc(size, 1);
+        float *weight = values((size_t)27 * c), *bias = values((size_t)c), *want = values(out),
+              *got = copy_of(want, out);
+        float *scratch = sk_alloc(SK_STEM_SCRATCH((size_t)w), sizeof *scratch), *columns = values((size_t)ow * 27);
+        float lut[3 * 256];
+        const sk_stem s = {h, w, c, mean, gain, weight, bias, (sk_act)draw(0, 3)};
+
+        for (size_t i = 0; i < size; i++) image[i] = (uint8_t)draw(0, 255);
+        sk_kernels_c()->stem_u8(&s, image, first, end, scratch, want + at);
+        path.stem_u8(&s, image, first, end, scratch, got + at);
+        for (int i = 0; i < 3 * 256; i++) lut[i] = ((float)(i % 256) - mean[i / 256]) * gain[i / 256];
+        sk_kernels_c()->im2col_u8(image, h, w, lut, first, first + 1, columns, 27);
+        for (int ox = 0; ox < ow; ox++)
+            for (int j = 0; j < c; j++) {
+                float sum = bias[j];
+
+                for (int t = 0; t < 27; t++) sum += columns[ox * 27 + t] * weight[t * c + j];
+                sk_kernels_c()->act(1, &sum, s.act, &sum);
+                assert_float_equal(want[at + (size_t)ox * c + j], sum, 1e-4);
+            }
+        compare("stem_u8", want, got, out, 4e-6);
+        sk_free(image);
+        sk_free(weight);
+        sk_free(bias);
+        sk_free(scratch);
+        sk_free(columns);
     }
 }
 
@@ -283,6 +348,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gemm),       cmocka_unit_test(test_gemm_tn),     cmocka_unit_test(test_depthwise),
         cmocka_unit_test(test_batch_norm), cmocka_unit_test(test_elementwise), cmocka_unit_test(test_adam),
+        cmocka_unit_test(test_stem),
     };
     const struct CMUnitTest choice[] = {cmocka_unit_test(test_choice)};
     int failed = cmocka_run_group_tests(choice, NULL, NULL);

@@ -14,6 +14,7 @@ static const sk_kernels reference = {
     .gemm = sk_c_gemm,
     .gemm_tn = sk_c_gemm_tn,
     .im2col_u8 = sk_c_im2col_u8,
+    .stem_u8 = sk_c_stem_u8,
     .dw_forward = sk_c_dw_forward,
     .dw_backward_data = sk_c_dw_backward_data,
     .dw_backward_weight = sk_c_dw_backward_weight,

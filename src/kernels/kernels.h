@@ -25,8 +25,11 @@ typedef float sk_real;
 
 /* Arguments of one matrix product over `m` rows:
  *   c[i][j] = act( sum_p a[i][p] * b(j,p) + bias[j] + add[i][j] ),   i < m, j < n, p < k
- * b was packed by gemm_pack. bias and add may be NULL. add may be c itself (accumulation), row stride ldc.
+ * b was packed by gemm_pack. It may be cut at columns that are multiples of SK_GEMM_CUT: those from n0 on begin at
+ * packed + n0*k. A value does not depend on how m and n are cut. bias and add may be NULL. add may be c itself
+ * (accumulation), row stride ldc.
  * Row i of a starts at a + i*lda, of c (and add) at c + i*ldc. */
+enum { SK_GEMM_CUT = 48 };
 typedef struct sk_gemm {
     int m, n, k;
     const sk_real *a;
@@ -44,6 +47,19 @@ typedef struct sk_gemm {
 typedef struct sk_dw {
     int h, w, c, oh, ow, kernel, stride, pad;
 } sk_dw;
+
+/* First convolution of inference: picture [h][w][3] of bytes to [oh][ow][c], 3x3 kernel, stride 2, pad 1, so
+ * ow = (w-1)/2+1. A byte v of colour ch is worth (v - mean[ch]) * gain[ch], and 0 outside the picture.
+ * weight [3][3][3][c]: row and column of the kernel, colour. */
+typedef struct sk_stem {
+    int h, w, c;
+    const sk_real *mean, *gain; /* 3 each */
+    const sk_real *weight, *bias;
+    sk_act act;
+} sk_stem;
+/* Values of scratch that a stem needs: four rows, each with a pixel more at either end. */
+#define SK_STEM_ROW(w) (((w) + 2) * 3)
+#define SK_STEM_SCRATCH(w) (4 * SK_STEM_ROW(w))
 
 /* Per-channel values of a batch norm, c each. z = y*scale + shift = gamma*(y-mean)*invstd + beta. */
 typedef struct sk_bn {
@@ -71,11 +87,13 @@ typedef struct sk_kernels {
      * stride ldy. m may be 10^4 and more: add in blocks so that fp32 error does not grow with m. */
     void (*gemm_tn)(int m, int n, int k, const sk_real *dy, int ldy, const sk_real *x, int ldx, sk_real *dw);
 
-    /* ---- first convolution: bytes to im2col rows ---- */
+    /* ---- first convolution: bytes to im2col rows, or to its output ---- */
     /* out[((oy-oy0)*ow + ox)*ld + (ky*3+kx)*3 + ch] = lut[ch*256 + image[iy][ix][ch]], 0 outside the picture, for
      * output rows oy0 <= oy < oy1; 3x3 kernel, stride 2, pad 1; ow = (w-1)/2+1. image [h][w][3]; ld >= 27, values
      * beyond 27 are left alone. */
     void (*im2col_u8)(const uint8_t *image, int h, int w, const sk_real *lut, int oy0, int oy1, sk_real *out, int ld);
+    /* Output rows oy0..oy1-1 of act(conv(x) + bias), written at y (which points at row oy0). */
+    void (*stem_u8)(const sk_stem *s, const uint8_t *image, int oy0, int oy1, sk_real *scratch, sk_real *y);
 
     /* ---- depthwise, one picture ---- */
     /* Output rows oy0..oy1-1 written at y (which points at row oy0): y = act(conv(x) + bias). bias may be NULL. x

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reference im2col of the first convolution and depthwise convolutions, forward and backward, straight from their
+/* Reference first convolution and its im2col, and depthwise convolutions, forward and backward, straight from their
  * definitions: channels innermost, taps outside the picture skipped. */
 #include <string.h>
 
@@ -33,6 +33,27 @@ void sk_c_im2col_u8(const uint8_t *image, int h, int w, const sk_real *lut, int 
                     im2col_inner(row + (ox * 2 - 1) * 3, lut, to);
                 else
                     im2col_row(row, ox * 2 - 1, w, lut, to);
+        }
+}
+
+void sk_c_stem_u8(const sk_stem *s, const uint8_t *image, int oy0, int oy1, sk_real *scratch, sk_real *y) {
+    const int ow = (s->w - 1) / 2 + 1;
+
+    (void)scratch;
+    for (int oy = oy0; oy < oy1; oy++)
+        for (int ox = 0; ox < ow; ox++, y += s->c) {
+            memcpy(y, s->bias, (size_t)s->c * sizeof *y);
+            for (int t = 0; t < 27; t++) {
+                const int iy = oy * 2 - 1 + t / 9, ix = ox * 2 - 1 + t / 3 % 3, ch = t % 3;
+                const sk_real *tap = s->weight + (size_t)t * (size_t)s->c;
+                sk_real value;
+
+                if (iy < 0 || iy >= s->h || ix < 0 || ix >= s->w) continue;
+                value = (sk_real)image[((size_t)iy * (size_t)s->w + (size_t)ix) * 3 + (size_t)ch];
+                value = (value - s->mean[ch]) * s->gain[ch];
+                for (int j = 0; j < s->c; j++) y[j] += value * tap[j];
+            }
+            sk_c_act((size_t)s->c, y, s->act, y);
         }
 }
 

@@ -10,6 +10,7 @@ int sk_kernels_avx2(sk_kernels *table) {
     sk_avx2_depthwise_entries(table);
     sk_avx2_bn_entries(table);
     sk_avx2_elementwise_entries(table);
+    sk_avx2_stem_entries(table);
     return 1;
 }
 
@@ -22,5 +23,6 @@ int sk_kernels_avx512(sk_kernels *table) {
     sk_avx512_depthwise_entries(table);
     sk_avx512_bn_entries(table);
     sk_avx512_elementwise_entries(table);
+    sk_avx512_stem_entries(table);
     return 1;
 }

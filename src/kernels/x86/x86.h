@@ -11,6 +11,7 @@ void sk_avx2_gemm_entries(sk_kernels *table);
 void sk_avx2_depthwise_entries(sk_kernels *table);
 void sk_avx2_bn_entries(sk_kernels *table);
 void sk_avx2_elementwise_entries(sk_kernels *table);
+void sk_avx2_stem_entries(sk_kernels *table);
 void sk_avx2_act(size_t count, const float *x, sk_act kind, float *y);
 
 /* AVX-512 F, BW, DQ and VL, 16 lanes. */
@@ -18,5 +19,6 @@ void sk_avx512_gemm_entries(sk_kernels *table);
 void sk_avx512_depthwise_entries(sk_kernels *table);
 void sk_avx512_bn_entries(sk_kernels *table);
 void sk_avx512_elementwise_entries(sk_kernels *table);
+void sk_avx512_stem_entries(sk_kernels *table);
 void sk_avx512_act(size_t count, const float *x, sk_act kind, float *y);
 #endif
