@@ -171,10 +171,16 @@ static void evaluation(int large, int size) {
     sk_real logits[4], tapped[4];
     int blocks = 0;
 
-    assert_int_equal(sk_runner_create(net, 2, &runner, NULL), SK_OK);
+    assert_int_equal(sk_runner_create(net, 3, &runner, NULL), SK_OK);
     for (int threads = 1; threads <= 2; threads++) {
         sk_runner_run(runner, images, 2, threads, logits, NULL, NULL, NULL);
         near_logits("evaluation", logits, member(expected, "logits"));
+    }
+    for (int threads = 1; threads <= 3; threads++) { /* one picture, all threads its team */
+        sk_real alone[2];
+
+        sk_runner_run(runner, images + (size_t)size * (size_t)size * 3, 1, threads, alone, NULL, NULL, NULL);
+        assert_memory_equal(alone, logits + 2, sizeof alone);
     }
     sk_runner_run(runner, images, 2, 2, tapped, NULL, collect, &check);
     near_logits("with a tap", tapped, member(expected, "logits"));

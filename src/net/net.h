@@ -81,7 +81,9 @@ static inline sk_dw sk_unit_dw(const sk_unit *u) {
 /* Folded weight (O,H,W,I; depthwise [C][k][k]) and bias of any layer with weights, in double. NULL: skip. */
 void sk_net_folded(const sk_net *net, int layer, double *weight, double *bias);
 size_t sk_net_weight_count(const sk_net *net, int layer);
-/* Normalised value of byte v in channel ch at lut[ch*256 + v]. */
+/* A byte v of colour ch is worth (v - mean) * gain. */
+void sk_net_normalisation(const sk_card *card, int ch, double *mean, double *gain);
+/* The same as a table: the value of byte v at lut[ch*256 + v]. */
 void sk_net_lut(const sk_card *card, sk_real lut[3 * 256]);
 /* Depthwise [C][k][k] to [k][k][C], and OIHW to OHWI. */
 void sk_net_pack_dw(const sk_real *weight, int c, int taps, sk_real *packed);
@@ -96,7 +98,8 @@ void sk_runner_free(sk_runner *runner);
 int sk_runner_threads(const sk_runner *runner);
 /* Folds again: after the parameters or the card's normalisation have changed. */
 sk_status sk_runner_update(sk_runner *runner, sk_error *err);
-/* logits [n][classes] or NULL, features [n][features] or NULL. With a tap the pictures run one after the other. */
+/* logits [n][classes] or NULL, features [n][features] or NULL. Threads share the pictures out, or the rows of one
+ * picture if there are fewer pictures than threads. With a tap all runs in one thread, one picture after the other. */
 void sk_runner_run(sk_runner *runner, const uint8_t *images, int n, int threads, sk_real *logits, sk_real *features,
                    sk_net_tap tap, void *tap_user);
 #endif

@@ -1,123 +1,53 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Inference with folded batch norm. A picture goes through the whole network in one thread's buffers, so that what a
- * layer writes is still in cache when the next one reads it; pictures are what runs in parallel. */
+/* Inference with folded batch norm. A picture goes through the whole network in one set of buffers, and the expanded
+ * rows of a block exist a band at a time, so that what a layer writes is still in cache when the next one reads it.
+ * Threads take whole pictures; with fewer pictures than threads all of them form the team of one picture and share its
+ * rows out. Every value is computed alike in any band and by any thread, and every sum has one order. */
 #include <omp.h>
 #include <string.h>
 
-#include "net/net.h"
+#include "net/runner.h"
 
-enum { BUFFERS = 5, STEM_ROWS = 8, STEM_LD = 28 };
-
-typedef struct packed_layer {
-    sk_real *weight, *bias; /* into runner->packs */
-} packed_layer;
-
-struct sk_runner {
-    const sk_net *net;
-    const sk_kernels *k;
-    int threads;
-    sk_real lut[3 * 256];
-    packed_layer layers[SK_MAX_LAYERS];
-    sk_real *packs;
-    double *fold; /* one layer's folded weights */
-    sk_real *fold_real;
-    size_t buffer_size; /* values of one buffer */
-    sk_real *buffers;   /* [threads][BUFFERS][buffer_size] */
-};
-
-static size_t round_up(size_t count) { return (count + 15) / 16 * 16; }
-
-static size_t pack_size(const sk_runner *r, int index) {
-    const sk_layer *layer = &r->net->layers[index];
-    const size_t count = sk_net_weight_count(r->net, index);
-
-    if (!count) return 0;
-    if (layer->op == SK_OP_DEPTHWISE) return round_up(count);
-    return round_up(r->k->gemm_pack_size(layer->out_c, (int)(count / (size_t)layer->out_c)));
-}
-
-static size_t largest_buffer(const sk_net *net) {
-    size_t most = (size_t)net->units[0].out_side * STEM_ROWS * STEM_LD;
-
-    for (int i = 0; i < net->layer_count; i++) {
-        const size_t size = (size_t)net->layers[i].out_h * (size_t)net->layers[i].out_w * (size_t)net->layers[i].out_c;
-
-        most = size > most ? size : most;
-    }
-    return round_up(most);
-}
-
-sk_status sk_runner_create(const sk_net *net, int threads, sk_runner **out, sk_error *err) {
-    sk_runner *r = sk_calloc(1, sizeof *r);
-    size_t total = 0, most = 0;
-
-    *out = NULL;
-    if (!r) return sk_fail_memory(err, "inference");
-    r->net = net;
-    r->k = sk_kernels_get();
-    r->threads = sk_thread_count(threads);
-    for (int i = 0; i < net->layer_count; i++) {
-        const size_t count = sk_net_weight_count(net, i);
-
-        most = count > most ? count : most;
-        total += pack_size(r, i) + round_up((size_t)net->layers[i].out_c);
-    }
-    r->buffer_size = largest_buffer(net);
-    r->packs = sk_alloc(total, sizeof *r->packs);
-    r->fold = sk_alloc(most, sizeof *r->fold);
-    r->fold_real = sk_alloc(most, sizeof *r->fold_real);
-    r->buffers = sk_alloc((size_t)r->threads * BUFFERS * r->buffer_size, sizeof *r->buffers);
-    if (!r->packs || !r->fold || !r->fold_real || !r->buffers) {
-        sk_runner_free(r);
-        return sk_fail_memory(err, "inference");
-    }
-    for (size_t at = 0, i = 0; i < (size_t)net->layer_count; i++) {
-        r->layers[i].weight = r->packs + at;
-        at += pack_size(r, (int)i);
-        r->layers[i].bias = r->packs + at;
-        at += round_up((size_t)net->layers[i].out_c);
-    }
-    *out = r;
-    return sk_runner_update(r, err);
-}
-
-void sk_runner_free(sk_runner *r) {
-    if (!r) return;
-    sk_free(r->packs);
-    sk_free(r->fold);
-    sk_free(r->fold_real);
-    sk_free(r->buffers);
-    sk_free(r);
-}
-
-int sk_runner_threads(const sk_runner *r) { return r->threads; }
-
-sk_status sk_runner_update(sk_runner *r, sk_error *err) {
-    (void)err;
-    sk_net_lut(&r->net->card, r->lut);
-    for (int i = 0; i < r->net->layer_count; i++) {
-        const sk_layer *layer = &r->net->layers[i];
-        const size_t count = sk_net_weight_count(r->net, i);
-        const int k = (int)(count / (size_t)layer->out_c);
-
-        if (!count) continue;
-        sk_net_folded(r->net, i, r->fold, NULL);
-        for (size_t j = 0; j < count; j++) r->fold_real[j] = (sk_real)r->fold[j];
-        if (layer->op == SK_OP_DEPTHWISE) sk_net_pack_dw(r->fold_real, layer->out_c, k, r->layers[i].weight);
-        else r->k->gemm_pack(r->layers[i].weight, layer->out_c, k, r->fold_real, k, 1);
-        sk_net_folded(r->net, i, NULL, r->fold); /* a weight has at least as many values as its bias */
-        for (int j = 0; j < layer->out_c; j++) r->layers[i].bias[j] = (sk_real)r->fold[j];
-    }
-    return SK_OK;
-}
-
-/* ---- one picture ---------------------------------------------------------------------------------------- */
+/* What one thread of a team needs. Buffers are the team's but for those of `own`. */
 typedef struct picture {
     sk_runner *r;
-    sk_real *buffer[BUFFERS];
+    int team, rank;
+    sk_real *x, *out, *wide, *deep;              /* input and output of a block, expanded rows, depthwise rows */
+    sk_real *row_means;                          /* [height][channels] */
+    sk_real *scratch, *pooled, *squeezed, *gate; /* own; scratch is used before row_means, and may be the same */
     sk_net_tap tap;
     void *user;
 } picture;
+
+static picture open_picture(sk_runner *r, int slot, int team, int rank) {
+    sk_real *shared = r->buffers + (size_t)slot * sk_run_slot(r);
+    sk_real *own = r->buffers + (size_t)(slot + rank) * sk_run_slot(r) + SK_RUN_LARGE * r->large;
+
+    return (picture){.r = r,
+                     .team = team,
+                     .rank = rank,
+                     .x = shared,
+                     .out = shared + r->large,
+                     .wide = shared + 2 * r->large,
+                     .deep = shared + 3 * r->large,
+                     .row_means = shared + SK_RUN_LARGE * r->large,
+                     .scratch = own,
+                     .pooled = own + r->small - r->width,
+                     .squeezed = own + r->small - 2 * r->width,
+                     .gate = own + r->small - 3 * r->width};
+}
+
+/* All of the team have done their part of what came before. */
+static void meet(const picture *p) {
+    if (p->team == 1) return;
+#pragma omp barrier
+}
+
+/* This thread's part of 0..count-1. */
+static void share(const picture *p, int count, int *from, int *to) {
+    *from = (int)((long)count * p->rank / p->team);
+    *to = (int)((long)count * (p->rank + 1) / p->team);
+}
 
 static void tell(const picture *p, int layer, const sk_real *data) {
     const sk_layer *l = &p->r->net->layers[layer];
@@ -125,9 +55,10 @@ static void tell(const picture *p, int layer, const sk_real *data) {
     if (p->tap) p->tap(p->user, (size_t)layer, data, 1, l->out_h, l->out_w, l->out_c);
 }
 
-static void matrix(const picture *p, int layer, const sk_real *x, const sk_real *add, sk_real *y) {
+/* `rows` pixels through a matrix layer. */
+static void matrix(const picture *p, int layer, int rows, const sk_real *x, const sk_real *add, sk_real *y) {
     const sk_layer *l = &p->r->net->layers[layer];
-    const sk_gemm g = {.m = l->out_h * l->out_w,
+    const sk_gemm g = {.m = rows,
                        .n = l->out_c,
                        .k = l->in_c,
                        .a = x,
@@ -139,95 +70,209 @@ static void matrix(const picture *p, int layer, const sk_real *x, const sk_real 
                        .c = y,
                        .ldc = l->out_c};
 
-    p->r->k->gemm(&g);
-    if (!add) tell(p, layer, y);
+    if (rows) p->r->k->gemm(&g);
 }
 
-static void stem(const picture *p, const uint8_t *image, sk_real *scratch, sk_real *y) {
-    const sk_runner *r = p->r;
-    const sk_layer *l = &r->net->layers[0];
+static void stem(const picture *p, const uint8_t *image) {
+    const sk_layer *l = &p->r->net->layers[0];
+    const sk_stem s = {.h = l->in_h,
+                       .w = l->in_w,
+                       .c = l->out_c,
+                       .mean = p->r->mean,
+                       .gain = p->r->gain,
+                       .weight = p->r->layers[0].weight,
+                       .bias = p->r->layers[0].bias,
+                       .act = l->act};
+    int from, to;
 
-    for (int row = 0; row < l->out_h; row += STEM_ROWS) {
-        const int end = row + STEM_ROWS < l->out_h ? row + STEM_ROWS : l->out_h;
-        const sk_gemm g = {.m = (end - row) * l->out_w,
-                           .n = l->out_c,
-                           .k = 27,
-                           .a = scratch,
-                           .lda = STEM_LD,
-                           .packed = r->layers[0].weight,
-                           .bias = r->layers[0].bias,
-                           .act = l->act,
-                           .c = y + (size_t)row * (size_t)(l->out_w * l->out_c),
-                           .ldc = l->out_c};
+    share(p, l->out_h, &from, &to);
+    p->r->k->stem_u8(&s, image, from, to, p->scratch, p->x + (ptrdiff_t)from * (l->out_w * l->out_c));
+    meet(p);
+    tell(p, 0, p->x);
+}
 
-        r->k->im2col_u8(image, l->in_h, l->in_w, r->lut, row, end, scratch, STEM_LD);
-        r->k->gemm(&g);
+/* ---- one block ---------------------------------------------------------------------------------------------- */
+/* The expanded rows that exist: first..end-1, at `rows`. */
+typedef struct band {
+    const sk_real *rows;
+    int first, end;
+} band;
+
+/* How many output rows of the depthwise layer a band serves: all of them if the expanded picture fits the cache, if
+ * someone wants to see it, or if a team shares it. */
+static int band_rows(const picture *p, const sk_block *b, const sk_dw *d) {
+    const int fit = SK_RUN_BAND / (d->w * d->c), rows = (fit - d->kernel) / d->stride + 1;
+
+    if (b->expand < 0 || p->tap || p->team > 1 || fit >= d->h) return d->oh;
+    return rows < 2 ? 2 : rows;
+}
+
+/* Brings the band to what output rows oy..end-1 read: rows that stay move to the front, new ones are expanded. */
+static void expand(const picture *p, const sk_block *b, const sk_dw *d, int oy, int end, band *have) {
+    const int layer = p->r->net->units[b->expand].layer, in_c = p->r->net->layers[layer].in_c;
+    const int first = oy * d->stride - d->pad > 0 ? oy * d->stride - d->pad : 0;
+    const int want = (end - 1) * d->stride - d->pad + d->kernel, stop = want < d->h ? want : d->h;
+    const size_t row = (size_t)d->w * (size_t)d->c;
+    int from, to;
+
+    if (have->end > first)
+        memmove(p->wide, p->wide + (size_t)(first - have->first) * row,
+                (size_t)(have->end - first) * row * sizeof *p->wide);
+    else have->end = first;
+    share(p, (stop - have->end) * d->w, &from, &to);
+    matrix(p, layer, to - from, p->x + (size_t)(have->end * d->w + from) * (size_t)in_c, NULL,
+           p->wide + (size_t)((have->end - first) * d->w + from) * (size_t)d->c);
+    have->first = first;
+    have->end = stop;
+    meet(p);
+    tell(p, layer, p->wide);
+}
+
+/* Pixels from..to-1 of the block's output from the depthwise rows at `deep`, which points at pixel `from`. */
+static void project(const picture *p, const sk_block *b, int from, int to, const sk_real *deep) {
+    const int layer = p->r->net->units[b->project].layer, c = p->r->net->layers[layer].out_c;
+    const size_t at = (size_t)from * (size_t)c, size = (size_t)(to - from) * (size_t)c;
+    const int fused = b->residual && !p->tap;
+
+    matrix(p, layer, to - from, deep, fused ? p->x + at : NULL, p->out + at);
+    tell(p, layer, p->out);
+    if (b->residual && !fused) {
+        p->r->k->add(size, p->out + at, p->x + at, p->out + at);
+        tell(p, b->add_layer, p->out);
     }
-    tell(p, 0, y);
 }
 
-/* Reads buffer 0, leaves the block's output there. */
+/* Every thread of the team computes the gate, each scales and projects its pixels. */
+static void squeeze(const picture *p, const sk_block *b, const sk_dw *d) {
+    int from, to;
+
+    p->r->k->pool(p->row_means, d->oh, d->c, p->pooled);
+    tell(p, b->se_layer, p->pooled);
+    matrix(p, b->se_layer + 1, 1, p->pooled, NULL, p->squeezed);
+    tell(p, b->se_layer + 1, p->squeezed);
+    matrix(p, b->se_layer + 2, 1, p->squeezed, NULL, p->gate);
+    tell(p, b->se_layer + 2, p->gate);
+    share(p, d->oh * d->ow, &from, &to);
+    sk_real *deep = p->deep + (size_t)from * (size_t)d->c;
+    p->r->k->scale(deep, to - from, d->c, p->gate, deep);
+    tell(p, b->se_layer + 3, deep);
+    project(p, b, from, to, deep);
+}
+
+/* Reads p->x, leaves the block's output there. */
 static void block(picture *p, const sk_block *b) {
     const sk_kernels *k = p->r->k;
-    const sk_net *net = p->r->net;
-    const sk_unit *dw = &net->units[b->dw], *project = &net->units[b->project];
-    const sk_dw d = sk_unit_dw(dw);
-    sk_real *x = p->buffer[0], *wide = x, *deep = p->buffer[2], *out = p->buffer[3], *gate = p->buffer[4];
-    const int rows = (int)sk_unit_rows(dw), fused = b->residual && !p->tap;
+    const int layer = p->r->net->units[b->dw].layer;
+    const sk_dw d = sk_unit_dw(&p->r->net->units[b->dw]);
+    const size_t row = (size_t)d.ow * (size_t)d.c;
+    const int step = band_rows(p, b, &d), whole = b->squeeze || step == d.oh;
+    band have = {b->expand < 0 ? p->x : p->wide, 0, b->expand < 0 ? d.h : 0};
 
-    if (b->expand >= 0) {
-        wide = p->buffer[1];
-        matrix(p, net->units[b->expand].layer, x, NULL, wide);
+    for (int oy = 0; oy < d.oh; oy += step) {
+        const int count = oy + step < d.oh ? step : d.oh - oy;
+        int from, to;
+
+        if (b->expand >= 0) expand(p, b, &d, oy, oy + count, &have);
+        share(p, count, &from, &to);
+        sk_real *deep = p->deep + (whole ? (size_t)(oy + from) * row : 0);
+        k->dw_forward(&d, have.rows, have.first, p->r->layers[layer].weight, p->r->layers[layer].bias,
+                      p->r->net->layers[layer].act, oy + from, oy + to, deep);
+        tell(p, layer, deep);
+        for (int y = from; b->squeeze && y < to; y++)
+            k->pool(deep + (size_t)(y - from) * row, d.ow, d.c, p->row_means + (size_t)(oy + y) * (size_t)d.c);
+        if (!b->squeeze) project(p, b, (oy + from) * d.ow, (oy + to) * d.ow, deep);
     }
-    k->dw_forward(&d, wide, 0, p->r->layers[dw->layer].weight, p->r->layers[dw->layer].bias, dw->act, 0, d.oh, deep);
-    tell(p, dw->layer, deep);
+    meet(p);
     if (b->squeeze) {
-        sk_real *pooled = gate + round_up((size_t)d.c), *squeezed = pooled + round_up((size_t)d.c);
-
-        k->pool(deep, rows, d.c, pooled);
-        tell(p, b->se_layer, pooled);
-        matrix(p, b->se_layer + 1, pooled, NULL, squeezed);
-        matrix(p, b->se_layer + 2, squeezed, NULL, gate);
-        k->scale(deep, rows, d.c, gate, deep);
-        tell(p, b->se_layer + 3, deep);
+        squeeze(p, b, &d);
+        meet(p);
     }
-    matrix(p, project->layer, deep, fused ? x : NULL, out);
-    if (b->residual && !fused) {
-        k->add(sk_unit_size(project), out, x, out);
-        tell(p, b->add_layer, out);
-    }
-    p->buffer[0] = out;
-    p->buffer[3] = x;
+    sk_real *x = p->x;
+    p->x = p->out;
+    p->out = x;
 }
 
-static void run_picture(sk_runner *r, const uint8_t *image, sk_real *buffers, sk_real *logits, sk_real *features,
-                        sk_net_tap tap, void *user) {
-    const sk_net *net = r->net;
+/* ---- pictures ------------------------------------------------------------------------------------------------ */
+/* One picture to its pooled features. */
+static void run_picture(picture p, const uint8_t *image, sk_real *features) {
+    const sk_net *net = p.r->net;
     const sk_unit *head = &net->units[net->head];
-    picture p = {.r = r, .tap = tap, .user = user};
+    const int rows = (int)sk_unit_rows(head);
+    int from, to;
 
-    for (int i = 0; i < BUFFERS; i++) p.buffer[i] = buffers + (size_t)i * r->buffer_size;
-    stem(&p, image, p.buffer[1], p.buffer[0]);
+    stem(&p, image);
     for (int i = 0; i < net->block_count; i++) block(&p, &net->blocks[i]);
-    matrix(&p, head->layer, p.buffer[0], NULL, p.buffer[1]);
-    r->k->pool(p.buffer[1], (int)sk_unit_rows(head), net->features, p.buffer[4]);
-    tell(&p, net->pool_layer, p.buffer[4]);
-    if (features) memcpy(features, p.buffer[4], (size_t)net->features * sizeof *features);
-    if (!logits) return;
-    matrix(&p, net->pool_layer + 1, p.buffer[4], NULL, p.buffer[2]);
-    matrix(&p, net->pool_layer + 2, p.buffer[2], NULL, logits);
+    share(&p, rows, &from, &to);
+    matrix(&p, head->layer, to - from, p.x + (size_t)from * (size_t)head->in_c, NULL,
+           p.wide + (size_t)from * (size_t)head->out_c);
+    meet(&p);
+    tell(&p, head->layer, p.wide);
+    if (p.rank == 0) p.r->k->pool(p.wide, rows, net->features, features);
+    tell(&p, net->pool_layer, features);
+    meet(&p);
+}
+
+/* This thread's columns of a linear layer of the classifier, for `rows` pictures. */
+static void linear(const picture *p, int layer, int rows, const sk_real *x, sk_real *y) {
+    const sk_layer *l = &p->r->net->layers[layer];
+    int from, to;
+
+    share(p, (l->out_c + SK_GEMM_CUT - 1) / SK_GEMM_CUT, &from, &to);
+    from *= SK_GEMM_CUT;
+    to = to * SK_GEMM_CUT < l->out_c ? to * SK_GEMM_CUT : l->out_c;
+    const sk_gemm g = {.m = rows,
+                       .n = to - from,
+                       .k = l->in_c,
+                       .a = x,
+                       .lda = l->in_c,
+                       .packed = p->r->layers[layer].weight + (size_t)from * (size_t)l->in_c,
+                       .bias = p->r->layers[layer].bias + from,
+                       .act = l->act,
+                       .c = y + from,
+                       .ldc = l->out_c};
+
+    if (from < to) p->r->k->gemm(&g);
+    meet(p);
+    tell(p, layer, y);
+}
+
+/* Up to SK_RUN_GROUP pictures; only their features are in r->features, or their logits are written too. */
+static void run_group(sk_runner *r, const uint8_t *images, int n, int threads, sk_real *logits, sk_net_tap tap,
+                      void *user) {
+    const sk_net *net = r->net;
+    const size_t size = (size_t)net->card.size * (size_t)net->card.size * 3, width = (size_t)net->features;
+
+#pragma omp parallel num_threads(threads)
+    {
+        const int team = omp_get_num_threads(), rank = omp_get_thread_num();
+        picture all = open_picture(r, 0, team, rank), alone = open_picture(r, rank, 1, 0);
+
+        all.tap = alone.tap = tap;
+        all.user = alone.user = user;
+        if (n < team) {
+            for (int i = 0; i < n; i++) run_picture(all, images + (size_t)i * size, r->features + (size_t)i * width);
+        } else {
+#pragma omp for schedule(dynamic, 1)
+            for (int i = 0; i < n; i++) run_picture(alone, images + (size_t)i * size, r->features + (size_t)i * width);
+        }
+        if (logits) {
+            linear(&all, net->pool_layer + 1, n, r->features, r->hidden);
+            linear(&all, net->pool_layer + 2, n, r->hidden, logits);
+        }
+    }
 }
 
 void sk_runner_run(sk_runner *r, const uint8_t *images, int n, int threads, sk_real *logits, sk_real *features,
                    sk_net_tap tap, void *tap_user) {
     const sk_net *net = r->net;
-    const size_t image_size = (size_t)net->card.size * (size_t)net->card.size * 3;
-    const int limit = tap ? 1 : threads < r->threads ? threads : r->threads, used = limit < n ? limit : n > 0 ? n : 1;
+    const size_t image_size = (size_t)net->card.size * (size_t)net->card.size * 3, width = (size_t)net->features;
+    const int used = tap ? 1 : threads < r->threads ? threads : r->threads, most = tap ? 1 : SK_RUN_GROUP;
 
-#pragma omp parallel for num_threads(used) schedule(dynamic, 1)
-    for (int i = 0; i < n; i++)
-        run_picture(r, images + (size_t)i * image_size,
-                    r->buffers + (size_t)omp_get_thread_num() * BUFFERS * r->buffer_size,
-                    logits ? logits + (size_t)i * (size_t)net->classes : NULL,
-                    features ? features + (size_t)i * (size_t)net->features : NULL, tap, tap_user);
+    for (int i = 0; i < n; i += most) {
+        const int count = n - i < most ? n - i : most;
+
+        run_group(r, images + (size_t)i * image_size, count, used,
+                  logits ? logits + (size_t)i * (size_t)net->classes : NULL, tap, tap_user);
+        if (features) memcpy(features + (size_t)i * width, r->features, (size_t)count * width * sizeof *features);
+    }
 }
