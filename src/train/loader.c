@@ -8,8 +8,9 @@
 #include <string.h>
 
 #include "image/augment.h"
+#include "image/paste.h"
 
-enum { STREAM_AUGMENT = 0xa06 };
+enum { STREAM_AUGMENT = 0xa06, STREAM_PASTE = 0x9a57e };
 
 typedef struct entry {
     uint32_t sample, repeat;
@@ -23,6 +24,8 @@ struct sk_loader {
     size_t entry_count, class_size[SK_CLASS_COUNT];
     sk_sampler *sampler; /* of training */
     sk_draw *draws;      /* of this epoch */
+    uint32_t *grounds;   /* training: samples without a bird, clip frames first */
+    size_t ground_count, clip_ground_count;
     size_t count, position;
     int epoch;
     uint8_t *images;
@@ -53,6 +56,22 @@ static sk_status list_entries(sk_loader *loader, sk_error *err) {
         for (uint32_t r = 0; r < times; r++)
             loader->entries[loader->entry_count++] = (entry){.sample = (uint32_t)i, .repeat = r};
         if (times) loader->class_size[sk_dataset_sample(loader->dataset, i)->label] += times;
+    }
+    return SK_OK;
+}
+
+/* What pictures may be pasted on: every picture of the part that is labelled nobird, once each. */
+static sk_status list_grounds(sk_loader *loader, sk_error *err) {
+    loader->grounds = sk_calloc(loader->entry_count ? loader->entry_count : 1, sizeof *loader->grounds);
+    if (!loader->grounds) return sk_fail_memory(err, "the list of empty frames");
+    for (int clips = 1; clips >= 0; clips--) {
+        for (size_t i = 0; i < loader->entry_count; i++) {
+            const entry *e = &loader->entries[i];
+            const sk_sample *sample = sk_dataset_sample(loader->dataset, e->sample);
+            if (e->repeat == 0 && sample->label == SK_LABEL_NOBIRD && (sample->role == SK_ROLE_CLIP) == clips)
+                loader->grounds[loader->ground_count++] = e->sample;
+        }
+        if (clips) loader->clip_ground_count = loader->ground_count;
     }
     return SK_OK;
 }
@@ -96,6 +115,7 @@ sk_status sk_loader_create(const sk_dataset *dataset, const sk_cache *cache, con
     const size_t picture = (size_t)options->size * (size_t)options->size * 3;
     sk_status status = list_entries(loader, err);
     if (status == SK_OK && options->train) status = create_sampler(loader, err);
+    if (status == SK_OK && options->train && options->augment.paste > 0) status = list_grounds(loader, err);
     if (status == SK_OK) {
         loader->count = options->train ? sk_sampler_size(loader->sampler) : loader->entry_count;
         loader->draws = sk_calloc(loader->count ? loader->count : 1, sizeof *loader->draws);
@@ -116,6 +136,7 @@ void sk_loader_free(sk_loader *loader) {
     if (!loader) return;
     sk_free(loader->entries);
     sk_free(loader->draws);
+    sk_free(loader->grounds);
     sk_sampler_free(loader->sampler);
     sk_free(loader->images);
     sk_free(loader->labels);
@@ -138,13 +159,31 @@ void sk_loader_start(sk_loader *loader, int epoch) {
         for (size_t i = 0; i < loader->count; i++) loader->draws[i] = (sk_draw){(uint32_t)i, 0};
 }
 
+/* The ground of a pasted picture: a clip's frame half the time, since that is what the camera will see; else any other,
+ * since one camera's frames alone would be learnt by heart. */
+static uint32_t draw_ground(const sk_loader *loader, sk_rng *rng) {
+    const size_t clips = loader->clip_ground_count, others = loader->ground_count - clips;
+    const int clip = sk_rng_uniform(rng) < 0.5;
+    if ((clip && clips > 0) || others == 0) return loader->grounds[sk_rng_below(rng, (uint32_t)clips)];
+    return loader->grounds[clips + sk_rng_below(rng, (uint32_t)others)];
+}
+
 static sk_status prepare(const sk_loader *loader, const entry *item, uint8_t *out, sk_error *err) {
     sk_image image = {0};
     sk_cache_image(loader->cache, item->sample, &image);
     if (!loader->options.train) return sk_transform_eval(&image, loader->options.size, out, err);
-    sk_rng rng = sk_rng_make(loader->options.seed, (uint64_t)STREAM_AUGMENT << 32 | (uint32_t)loader->epoch,
-                             (uint64_t)item->repeat << 32 | item->sample);
-    return sk_transform_train(&image, &loader->options.augment, &rng, loader->options.size, out, err);
+    const sk_augment *augment = &loader->options.augment;
+    const uint64_t epoch = (uint32_t)loader->epoch, index = (uint64_t)item->repeat << 32 | item->sample;
+    const int size = loader->options.size;
+    sk_rng rng = sk_rng_make(loader->options.seed, (uint64_t)STREAM_AUGMENT << 32 | epoch, index);
+    sk_rng paste = sk_rng_make(loader->options.seed, (uint64_t)STREAM_PASTE << 32 | epoch, index);
+    /* Whatever the label: a pasted squirrel is as frequent as a pasted bird. */
+    if (loader->ground_count == 0 || sk_rng_uniform(&paste) >= (double)augment->paste)
+        return sk_transform_train(&image, augment, &rng, size, out, err);
+    sk_image ground = {0};
+    sk_cache_image(loader->cache, draw_ground(loader, &paste), &ground);
+    const sk_status status = sk_paste_train(&image, &ground, augment, &paste, size, out, err);
+    return status == SK_OK ? sk_transform_camera(augment, &rng, size, out, err) : status;
 }
 
 /* A picture that comes again in an epoch is another repetition: it looks different. */

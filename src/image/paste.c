@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where a picture's object goes in another picture, and the blending: light, contrast, colourfulness and sharpness lean
+ * towards the ground's, since a colour bird in a night picture, or a crisp one in a soft frame, would be told by that
+ * alone. */
+#include "image/paste.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "image/codec.h"
+
+#define SIDE_MAX_TRAIN 0.8f
+
+/* ---- place -------------------------------------------------------------------------------------- */
+/* Column and row sums of the mask, in the mirrored order if need be. */
+typedef struct profile {
+    double across[SK_MASK_SIDE], down[SK_MASK_SIDE], total;
+    double x0, x1, y0, y1; /* the object's box, in shares of the picture */
+} profile;
+
+#define VISIBLE 64 /* opacity from which a point counts for the box */
+
+static profile measure(const sk_mask *mask, int mirrored)
+{
+    profile p = {.x0 = 1, .y0 = 1};
+    for (int y = 0; y < mask->height; y++)
+        for (int x = 0; x < mask->width; x++) {
+            const uint8_t a = mask->alpha[y * mask->width + (mirrored ? mask->width - 1 - x : x)];
+            p.across[x] += a;
+            p.down[y] += a;
+            p.total += a;
+            if (a < VISIBLE)
+                continue;
+            p.x0 = fmin(p.x0, (double)x / mask->width);
+            p.x1 = fmax(p.x1, (double)(x + 1) / mask->width);
+            p.y0 = fmin(p.y0, (double)y / mask->height);
+            p.y1 = fmax(p.y1, (double)(y + 1) / mask->height);
+        }
+    if (p.x0 >= p.x1 || p.y0 >= p.y1) {
+        p.x0 = p.y0 = 0;
+        p.x1 = p.y1 = 1;
+    }
+    return p;
+}
+
+/* Where along the axis (share of the picture) the given share of the mask lies before. */
+static double quantile(const double *sums, int count, double total, double share)
+{
+    double before = 0;
+    for (int i = 0; i < count; i++) {
+        if (before + sums[i] >= share * total && sums[i] > 0)
+            return (i + (share * total - before) / sums[i]) / count;
+        before += sums[i];
+    }
+    return 1;
+}
+
+static double between(double low, double high, double u)
+{
+    return low + (high - low) * u;
+}
+
+sk_place sk_place_draw(const sk_mask *mask, const sk_image *picture, int ground_width, int ground_height,
+                       const sk_place_range *range, sk_rng *rng)
+{
+    double u[7];
+    for (int i = 0; i < 7; i++)
+        u[i] = sk_rng_uniform(rng);
+    sk_place place = {.mirrored = u[0] < 0.5, .light = 0.5f, .shade = 1};
+    const profile p = measure(mask, place.mirrored);
+    const int shorter = ground_width < ground_height ? ground_width : ground_height;
+    const double side = shorter * exp(between(log(range->side_min), log(range->side_max), u[1]));
+    const double box_width = (p.x1 - p.x0) * picture->width, box_height = (p.y1 - p.y0) * picture->height;
+    const double scale = side / fmax(box_width, box_height);
+    place.width = (int)fmax(2, lrint(picture->width * scale));
+    place.height = (int)fmax(2, lrint(picture->height * scale));
+    /* The object's box anywhere inside; beyond the side, centred. */
+    const double room_x = ground_width - box_width * scale, room_y = ground_height - box_height * scale;
+    double x = (room_x > 0 ? room_x * u[2] : room_x / 2) - p.x0 * place.width;
+    double y = (room_y > 0 ? room_y * u[3] : room_y / 2) - p.y0 * place.height;
+    if (range->cut_max > 0) {
+        const double cut = between(range->cut_min, range->cut_max, u[4]);
+        const double far = u[5] < 0.5 ? cut : 1 - cut; /* over the left or upper border, or the other */
+        if (u[6] < 0.6)
+            x = (far == cut ? 0 : ground_width) - quantile(p.across, mask->width, p.total, far) * place.width;
+        else
+            y = (far == cut ? 0 : ground_height) - quantile(p.down, mask->height, p.total, far) * place.height;
+    }
+    place.x = (int)lrint(x);
+    place.y = (int)lrint(y);
+    return place;
+}
+
+/* ---- light -------------------------------------------------------------------------------------- */
+typedef struct tone {
+    float mean[3], lightness, contrast, chroma, sharpness;
+} tone;
+
+/* Of every `step`-th pixel. Sharpness is second differences against first ones: it tells an edge's width, whatever its
+ * height. */
+static tone tone_of(const uint8_t *pixels, int width, int height, int step)
+{
+    tone t = {.mean = {0}};
+    double sum[3] = {0}, square = 0, chroma = 0, first = 0, second = 0;
+    int n = 0;
+    for (int y = 0; y < height; y += step)
+        for (int x = 0; x < width; x += step) {
+            const uint8_t *p = pixels + ((size_t)y * (size_t)width + (size_t)x) * 3;
+            const double light = (p[0] + 2 * p[1] + p[2]) * 0.25;
+            const int most = p[0] > p[1] ? (p[0] > p[2] ? p[0] : p[2]) : (p[1] > p[2] ? p[1] : p[2]);
+            const int least = p[0] < p[1] ? (p[0] < p[2] ? p[0] : p[2]) : (p[1] < p[2] ? p[1] : p[2]);
+            for (int c = 0; c < 3; c++)
+                sum[c] += p[c];
+            square += light * light;
+            chroma += most - least;
+            n++;
+            if (x < 1 || x + 1 >= width)
+                continue;
+            first += abs(p[4] - p[-2]) * 0.5;
+            second += abs(p[4] - 2 * p[1] + p[-2]);
+        }
+    for (int c = 0; c < 3; c++)
+        t.mean[c] = (float)(sum[c] / n);
+    t.lightness = (t.mean[0] + 2 * t.mean[1] + t.mean[2]) * 0.25f;
+    t.contrast = (float)sqrt(fmax(1, square / n - (double)t.lightness * (double)t.lightness));
+    t.chroma = (float)(chroma / n);
+    t.sharpness = (float)(second / fmax(1, first));
+    return t;
+}
+
+static float clamp(float value, float low, float high)
+{
+    return value < low ? low : value > high ? high : value;
+}
+
+/* Moves the picture's tone towards the ground's. Lightness in full measure of `light`, the cast by half of it (a green
+ * meadow does not make a bird green), contrast by half; colour never grows, and vanishes in a grey picture. */
+static void relight(uint8_t *pixels, size_t count, const tone *from, const tone *to, const sk_place *place)
+{
+    const float half = place->light * 0.5f;
+    const float lighter = powf((to->lightness + 4) / (from->lightness + 4), place->light);
+    const float gain = clamp(lighter, 0.35f, 1.6f) * place->shade;
+    const float contrast = clamp(powf(to->contrast / from->contrast, half), 0.6f, 1.15f);
+    const float rest = to->chroma < 6 ? to->chroma / 6 : 1;
+    const float color = rest * clamp(powf((to->chroma + 4) / (from->chroma + 4), half), 0.4f, 1);
+    float cast[3];
+    for (int c = 0; c < 3; c++) {
+        const float own = (from->mean[c] + 8) / (from->lightness + 8), other = (to->mean[c] + 8) / (to->lightness + 8);
+        cast[c] = clamp(powf(other / own, half), 0.75f, 1.33f);
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint8_t *p = pixels + i * 3;
+        const float light = (float)(p[0] + 2 * p[1] + p[2]) * 0.25f;
+        const float moved = (from->lightness + (light - from->lightness) * contrast) * gain;
+        for (int c = 0; c < 3; c++) {
+            const float value = (moved + ((float)p[c] - light) * color * gain) * (1 + (cast[c] - 1) * rest);
+            p[c] = (uint8_t)(clamp(value, 0, 255) + 0.5f);
+        }
+    }
+}
+
+/* [1 2 1]/4 across and down, in place. */
+static void soften(uint8_t *pixels, int width, int height)
+{
+    const size_t row = (size_t)width * 3;
+    for (int y = 0; y < height; y++) {
+        uint8_t *p = pixels + (size_t)y * row, before[3];
+        memcpy(before, p, 3);
+        for (size_t i = 0; i + 3 < row; i++) {
+            const uint8_t kept = p[i];
+            p[i] = (uint8_t)((before[i % 3] + 2 * kept + p[i + 3] + 2) >> 2);
+            before[i % 3] = kept;
+        }
+    }
+    for (size_t i = 0; i < row; i++) {
+        uint8_t before = pixels[i];
+        for (int y = 0; y + 1 < height; y++) {
+            uint8_t *p = pixels + (size_t)y * row + i;
+            const uint8_t kept = *p;
+            *p = (uint8_t)((before + 2 * kept + p[row] + 2) >> 2);
+            before = kept;
+        }
+    }
+}
+
+/* ---- blending ----------------------------------------------------------------------------------- */
+/* Opacity at the middle of pixel (x, y) of the place: bilinear on the mask's grid. */
+static int opacity(const sk_mask *mask, const sk_place *place, int x, int y)
+{
+    const float u = ((float)(place->mirrored ? place->width - 1 - x : x) + 0.5f) * (float)mask->width /
+                        (float)place->width - 0.5f;
+    const float v = ((float)y + 0.5f) * (float)mask->height / (float)place->height - 0.5f;
+    const float cu = clamp(u, 0, (float)(mask->width - 1)), cv = clamp(v, 0, (float)(mask->height - 1));
+    const int x0 = (int)cu, y0 = (int)cv;
+    const int x1 = x0 + 1 < mask->width ? x0 + 1 : x0, y1 = y0 + 1 < mask->height ? y0 + 1 : y0;
+    const float fx = cu - (float)x0, fy = cv - (float)y0;
+    const uint8_t *top = mask->alpha + y0 * mask->width, *low = mask->alpha + y1 * mask->width;
+    const float a = (float)top[x0] + ((float)top[x1] - (float)top[x0]) * fx;
+    const float b = (float)low[x0] + ((float)low[x1] - (float)low[x0]) * fx;
+    return (int)(a + (b - a) * fy + 0.5f);
+}
+
+static void blend(sk_image *ground, const uint8_t *pixels, const sk_mask *mask, const sk_place *place, uint8_t *alpha)
+{
+    const int x_from = place->x < 0 ? -place->x : 0, y_from = place->y < 0 ? -place->y : 0;
+    const int x_to = place->x + place->width < ground->width ? place->width : ground->width - place->x;
+    const int y_to = place->y + place->height < ground->height ? place->height : ground->height - place->y;
+    for (int y = y_from; y < y_to; y++)
+        for (int x = x_from; x < x_to; x++) {
+            const int a = opacity(mask, place, x, y);
+            if (!a)
+                continue;
+            const size_t at = (size_t)(place->y + y) * (size_t)ground->width + (size_t)(place->x + x);
+            const uint8_t *from = pixels + ((size_t)y * (size_t)place->width +
+                                            (size_t)(place->mirrored ? place->width - 1 - x : x)) * 3;
+            uint8_t *to = ground->data + at * 3;
+            for (int c = 0; c < 3; c++)
+                to[c] = (uint8_t)((to[c] * (255 - a) + from[c] * a + 127) / 255);
+            if (alpha)
+                alpha[at] = (uint8_t)a;
+        }
+}
+
+sk_status sk_paste(sk_image *ground, const sk_image *picture, const sk_mask *mask, const sk_place *place,
+                   uint8_t *alpha, sk_error *err)
+{
+    if (!ground->data || !picture->data || mask->width < 1 || mask->height < 1)
+        return sk_fail(err, SK_ERR_ARGUMENT, "cannot paste: the picture, its mask or the ground is empty");
+    if (place->width < 1 || place->height < 1 || place->width > 8192 || place->height > 8192)
+        return sk_fail(err, SK_ERR_ARGUMENT, "cannot paste a picture at %d x %d pixels: 1 to 8192 are possible",
+                       place->width, place->height);
+    if (alpha)
+        memset(alpha, 0, (size_t)ground->width * (size_t)ground->height);
+    if (place->x >= ground->width || place->y >= ground->height || place->x <= -place->width ||
+        place->y <= -place->height)
+        return SK_OK;
+    uint8_t *pixels = sk_alloc((size_t)place->width * (size_t)place->height, 3);
+    if (!pixels)
+        return sk_fail_memory(err, "a picture to paste");
+    const sk_status status = sk_image_resize(picture, NULL, place->width, place->height, pixels, err);
+    if (status == SK_OK) {
+        tone own = tone_of(pixels, place->width, place->height, 1);
+        const tone other = tone_of(ground->data, ground->width, ground->height, 3);
+        for (int i = 0; i < 2 && own.sharpness > other.sharpness * 1.2f; i++) {
+            soften(pixels, place->width, place->height);
+            own.sharpness = tone_of(pixels, place->width, place->height, 1).sharpness;
+        }
+        relight(pixels, (size_t)place->width * (size_t)place->height, &own, &other, place);
+        blend(ground, pixels, mask, place, alpha);
+    }
+    sk_free(pixels);
+    return status;
+}
+
+/* ---- training ----------------------------------------------------------------------------------- */
+sk_status sk_ground_crop(const sk_image *ground, sk_rng *rng, int size, uint8_t *out, sk_error *err)
+{
+    const int shorter = ground->width < ground->height ? ground->width : ground->height;
+    const int side = (int)fmax(1, shorter * between(0.6, 1, sk_rng_uniform(rng)));
+    const int x = (int)sk_rng_below(rng, (uint32_t)(ground->width - side + 1));
+    const int y = (int)sk_rng_below(rng, (uint32_t)(ground->height - side + 1));
+    const size_t stride = (size_t)ground->width * 3;
+    const int mirrored = sk_rng_uniform(rng) < 0.5;
+    return sk_resize_view(ground->data + (size_t)y * stride + (size_t)x * 3, stride, side, side, NULL, mirrored, size,
+                          size, out, err);
+}
+
+sk_status sk_paste_train(const sk_image *picture, const sk_image *ground, const sk_augment *options, sk_rng *rng,
+                         int size, uint8_t *out, sk_error *err)
+{
+    sk_image canvas = {size, size, out};
+    sk_mask mask;
+    const float least = clamp(options->paste_min, 0.02f, SIDE_MAX_TRAIN);
+    sk_place_range range = {.side_min = least, .side_max = SIDE_MAX_TRAIN};
+    sk_status status = sk_ground_crop(ground, rng, size, out, err);
+    if (status == SK_OK)
+        status = sk_mask_guess(picture, sk_rng_next(rng), &mask, err);
+    if (status != SK_OK)
+        return status;
+    if (sk_rng_uniform(rng) < (double)options->cut)
+        range.cut_max = options->cut_max;
+    const sk_place place = sk_place_draw(&mask, picture, size, size, &range, rng);
+    return sk_paste(&canvas, picture, &mask, &place, NULL, err);
+}
