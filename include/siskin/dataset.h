@@ -101,6 +101,32 @@ void sk_cache_close(sk_cache *cache);
  * into the map: never free or write it. Thread-safe. */
 void sk_cache_image(const sk_cache *cache, size_t index, sk_image *image);
 
+/* ---- composites: pictures to test with ------------------------------------------------------------------ */
+typedef struct sk_compose_options {
+    const char *patches;   /* sources of what is pasted, parted by commas: SOURCE or SOURCE:LABEL (bird, nobird) */
+    const char *grounds;   /* sources of what it is pasted on: their nobird samples */
+    const char *kinds;     /* some of small, dark, cut, night, blur, parted by commas; NULL: all */
+    sk_split patch_split, ground_split; /* take samples of this split only; SK_SPLIT_NONE: of any */
+    int mix_patches, mix_grounds; /* allow samples of train beside those of other splits */
+    int count;             /* pictures per kind and label, default 100, at most 100000 */
+    uint64_t seed;         /* 1 */
+    int max_bad, threads;  /* of the cache; 100, all cores */
+} sk_compose_options;
+typedef struct sk_compose_report {
+    size_t pictures;
+    size_t patches[SK_CLASS_COUNT][4]; /* [label][split]: different pictures pasted */
+    size_t grounds[4];                 /* [split]: different grounds */
+    size_t unclear;                    /* pictures whose object hardly differs from its surroundings */
+} sk_compose_report;
+sk_compose_options sk_compose_defaults(void);
+/* Writes `dir` as a dataset of its own: pictures/KIND-LABEL-NUMBER.png (SK_CACHE_SIDE square), compose.tsv (what each
+ * was made of) and dataset.tsv (source composite-KIND, group composite-KIND/SOURCE of the patch, role held-out, split
+ * test). Number N of a kind has the same ground, place and light for both labels; only what is pasted differs. The
+ * same options give the same bytes for any number of threads. A dataset that is there already is not replaced.
+ * Errors: ARGUMENT (a source, kind or split that gives nothing; train mixed with test), IO, DATA, CANCELLED. */
+sk_status sk_dataset_compose(const sk_dataset *dataset, const char *dir, const sk_compose_options *options,
+                             const sk_hooks *hooks, sk_compose_report *report, sk_error *err);
+
 #ifdef __cplusplus
 }
 #endif
