@@ -46,8 +46,7 @@ static int run(cli *c) {
     sk_status status = sk_split_parse(cli_string(c, "split"), &split, &err);
     if (!status) status = sk_classifier_open(cli_arg(c, 0), &classifier, &err);
     if (!status) status = sk_dataset_open(cli_arg(c, 1), &dataset, &err);
-    if (!status)
-        status = sk_cache_open(dataset, (int)cli_int(c, "max-bad"), threads, cli_hooks(c), &cache, &bad, &err);
+    if (!status) status = sk_cache_open(dataset, (int)cli_int(c, "max-bad"), threads, cli_hooks(c), &cache, &bad, &err);
     if (!status) status = sk_calibrate(classifier, dataset, cache, split, threads, cli_hooks(c), &report, &err);
     if (!status) status = sk_classifier_write(classifier, cli_string(c, "output"), &err);
     sk_cache_close(cache);
@@ -60,7 +59,13 @@ static int run(cli *c) {
 }
 
 const cli_verb verb_calibrate = {
-    "calibrate", "makes a model's probabilities mean what they say", "MODEL DATASET", 2, 2, options, run,
+    "calibrate",
+    "makes a model's probabilities mean what they say",
+    "MODEL DATASET",
+    2,
+    2,
+    options,
+    run,
     .description =
         "Finds the temperature by which MODEL's logits are divided ahead of the softmax (temperature scaling, Guo et "
         "al. 2017), on the validation part of DATASET, and writes the model with it. The verdict at threshold 0.5 with "

@@ -9,7 +9,7 @@
 #include <time.h>
 
 #include "cli.h"
-#include "siskin/classifier.h"
+#include "siskin/report.h"
 #include "siskin/video.h"
 
 static const cli_option options[] = {
@@ -20,8 +20,22 @@ static const cli_option options[] = {
     {0, "penalty", CLI_DOUBLE, "P", NULL, "p that a side crop must reach (the model's own)", .least = 0, .most = 1},
     {0, "every", CLI_DOUBLE, "SECONDS", "1", "time between two judged frames of a clip, 0: every frame", .least = 0,
      .most = 86400},
+    {0, "saliency", CLI_STRING, "OUT.png", NULL, "sheet of what the model looked at, as OUT.png and OUT.svg; 60 "
+     "pictures at most"},
+    {0, "saliency-method", CLI_CHOICE, "NAME", "auto", "auto: cam for float models, occlusion for int8",
+     .choices = "auto|cam|occlusion"},
     {0, "threads", CLI_INT, "N", "0", "threads, 0: all cores", .least = 0, .most = 1024},
     {0}};
+
+enum { SHEET_MOST = 60 };
+
+/* What --saliency asks for. */
+typedef struct sheet {
+    sk_saliency *saliency; /* NULL: it was not asked for */
+    sk_saliency_picture pictures[SHEET_MOST];
+    size_t count;
+    long left_out;
+} sheet;
 
 typedef struct job {
     cli *c;
@@ -34,6 +48,7 @@ typedef struct job {
     uint8_t *pixels;
     float *p;
     long judged, birds, bad;
+    sheet sheet;
 } job;
 
 static double milliseconds(void) {
@@ -79,6 +94,63 @@ static void tell(job *j, const char *path, int64_t frame, double time_s, const s
     fflush(stdout); /* a watcher behind a pipe wants each verdict when it falls */
 }
 
+/* Keeps the crop that decided and what in it spoke for the verdict. */
+static sk_status add_to_sheet(job *j, const char *path, int64_t frame, const sk_verdict *v, sk_error *err) {
+    const size_t pixels = (size_t)j->card->size * (size_t)j->card->size;
+    sheet *s = &j->sheet;
+    if (s->count == SHEET_MOST) {
+        s->left_out++;
+        return SK_OK;
+    }
+    uint8_t *image = malloc(pixels * 3);
+    float *map = malloc(pixels * sizeof *map);
+    sk_saliency_picture *p = &s->pictures[s->count];
+    sk_status status = SK_ERR_MEMORY;
+    *err = (sk_error){SK_ERR_MEMORY, "out of memory for the saliency maps"};
+    if (image && map) {
+        memcpy(image, j->pixels + pixels * 3 * (size_t)v->deciding, pixels * 3);
+        status = sk_saliency_map(s->saliency, image, v->bird ? SK_LABEL_BIRD : SK_LABEL_NOBIRD, map, err);
+    }
+    if (status != SK_OK) {
+        free(image);
+        free(map);
+        return status;
+    }
+    *p = (sk_saliency_picture){.image = image, .map = map, .size = j->card->size};
+    const double border = sk_saliency_border(map, j->card->size) * 100;
+    const char *name = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+    snprintf(p->heading, sizeof p->heading, "called %s", v->bird ? "bird" : "no bird");
+    if (border >= 0) {
+        snprintf(p->detail, sizeof p->detail, "p of bird %.3f, %.0f %% of it at the border", (double)v->p[v->deciding],
+                 border);
+    } else {
+        snprintf(p->detail, sizeof p->detail, "p of bird %.3f, nothing spoke for it", (double)v->p[v->deciding]);
+    }
+    if (frame >= 0) {
+        snprintf(p->name, sizeof p->name, "%.220s, frame %lld", name, (long long)frame);
+    } else {
+        snprintf(p->name, sizeof p->name, "%.250s", name);
+    }
+    s->count++;
+    return SK_OK;
+}
+
+/* OUT.png and OUT.svg; a name without .png gets both endings. */
+static int write_sheet(job *j) {
+    char path[4096];
+    sk_error err = {0};
+    snprintf(path, sizeof path, "%s", cli_string(j->c, "saliency"));
+    char *end = strrchr(path, '.');
+    if (end && strcasecmp(end, ".png") == 0) {
+        *end = 0;
+    }
+    if (j->sheet.left_out) {
+        cli_note(j->c, "the sheet shows the first %d pictures, %ld more are left out", SHEET_MOST, j->sheet.left_out);
+    }
+    const sk_status status = sk_plot_saliency(path, NULL, j->sheet.pictures, j->sheet.count, &err);
+    return status == SK_OK ? CLI_OK : cli_fail(j->c, &err);
+}
+
 /* Non-zero: give up. */
 static int judge(job *j, const char *path, const sk_image *image, int64_t frame, double time_s) {
     sk_error err = {0};
@@ -99,6 +171,9 @@ static int judge(job *j, const char *path, const sk_image *image, int64_t frame,
     j->judged++;
     j->birds += v.bird;
     tell(j, path, frame, time_s, &v, milliseconds() - start);
+    if (j->sheet.saliency && add_to_sheet(j, path, frame, &v, &err) != SK_OK) {
+        return bad_input(j, path, &err);
+    }
     return 0;
 }
 
@@ -219,6 +294,9 @@ static int finish(job *j) {
     if (hooks && hooks->cancelled && hooks->cancelled(hooks->user)) {
         return CLI_CANCELLED;
     }
+    if (j->sheet.saliency && write_sheet(j) != CLI_OK) {
+        return CLI_FAILURE;
+    }
     if (!cli_json(j->c)) {
         cli_note(j->c, "%ld judged, %ld with a bird, %ld unreadable", j->judged, j->birds, j->bad);
     }
@@ -241,6 +319,13 @@ static int run(cli *c) {
         code = cli_fail(c, &err);
         goto done;
     }
+    sk_saliency_method method = SK_SALIENCY_AUTO;
+    if (cli_given(c, "saliency") &&
+        (sk_saliency_method_parse(cli_string(c, "saliency-method"), &method, &err) != SK_OK ||
+         sk_saliency_create(j.classifier, method, j.threads, &j.sheet.saliency, &err) != SK_OK)) {
+        code = cli_fail(c, &err);
+        goto done;
+    }
     const size_t n = (size_t)sk_crops_count(j.crops);
     j.pixels = malloc(n * (size_t)j.card->size * (size_t)j.card->size * 3);
     j.p = malloc(n * (size_t)j.card->classes * sizeof *j.p);
@@ -257,6 +342,11 @@ static int run(cli *c) {
 done:
     free(j.pixels);
     free(j.p);
+    for (size_t i = 0; i < j.sheet.count; i++) {
+        free((void *)(uintptr_t)j.sheet.pictures[i].image);
+        free((void *)(uintptr_t)j.sheet.pictures[i].map);
+    }
+    sk_saliency_free(j.sheet.saliency);
     sk_classifier_close(j.classifier);
     return code;
 }
@@ -268,7 +358,9 @@ const cli_verb verb_classify = {
                    "clip gives one line: the decision, p of bird per crop (centre, left, right), milliseconds from the "
                    "decoded picture to the verdict, and where it came from; with --json one object per line.\n\n"
                    "With three crops the centre says bird from the threshold on, a side crop only from the penalty on. "
+                   "With --saliency a sheet shows each picture beside a map of what spoke for the verdict.\n\n"
                    "Inputs that cannot be read are named on stderr, the rest is judged, and the exit code is 1 at the "
                    "end.",
     .examples = "siskin classify models/bird-small.skn feeder.jpg\n"
+                "siskin classify models/bird-small.safetensors --saliency looked.png pictures/\n"
                 "siskin classify models/bird-small.skn --crops 3 --penalty 0.8 --every 0.5 --json clips/\n"};

@@ -19,6 +19,10 @@ static const cli_option options[] = {
      .least = 0.000001, .most = 1},
     {0, "compare", CLI_STRING, "MODEL2", NULL, "second model over the same pictures, e.g. the int8 one"},
     {'o', "output", CLI_STRING, "DIR", NULL, "folder for report.html, evaluation.json and the figures"},
+    {0, "saliency", CLI_INT, "N", NULL, "show what the model looked at: N certain, N uncertain and the wrong pictures",
+     .least = 1, .most = 200},
+    {0, "saliency-method", CLI_CHOICE, "NAME", "auto", "auto: cam for float models, occlusion for int8",
+     .choices = "auto|cam|occlusion"},
     {0, "perplexity", CLI_DOUBLE, "P", "30", "of the t-SNE map", .least = 1, .most = 1000},
     {0, "iterations", CLI_INT, "N", "1000", "of the t-SNE map", .least = 1, .most = 100000},
     {0, "seed", CLI_INT, "N", "0", "of the t-SNE map", .least = 0, .most = 9e15},
@@ -33,6 +37,7 @@ typedef struct work {
     sk_cache *cache;
     sk_classifier *model, *other_model;
     sk_evaluation *evaluation, *other;
+    sk_looks *looks;
     sk_eval_options eval;
     sk_report_options report;
     char run[4096];
@@ -73,6 +78,23 @@ static void print_calibration(const work *w) {
     if (temperature < 1 || temperature > 1) {
         const sk_calibration raw = sk_evaluation_calibration(w->evaluation, temperature);
         printf("without the temperature:    ECE %.4f   NLL %.4f   Brier %.4f\n", raw.ece, raw.nll, raw.brier);
+    }
+}
+
+static void print_looks(const sk_looks *looks) {
+    int width = 10;
+    for (size_t i = 0; i < looks->row_count; i++) {
+        const int length = (int)strlen(looks->rows[i].source);
+        if (length > width) width = length < 48 ? length : 48;
+    }
+    printf("\nsaliency by %s: share of it in the outer %.0f %% of the sides (%.1f %% if it were even)\n",
+           sk_saliency_method_name(looks->method), SK_BORDER * 100, SK_BORDER_AREA * 100);
+    printf("%-*s %-8s %8s %9s\n", width, "source", "label", "pictures", "border");
+    for (size_t i = 0; i < looks->row_count; i++) {
+        char a[32];
+        printf("%-*s %-8s %8zu %9s\n", width, looks->rows[i].source,
+               looks->rows[i].label == SK_LABEL_BIRD ? "bird" : "no bird", looks->rows[i].n,
+               percent(a, looks->rows[i].share));
     }
 }
 
@@ -157,6 +179,7 @@ static int print_comparison(cli *c, const sk_evaluation *first, const sk_evaluat
 /* ---- work -------------------------------------------------------------------------------------------------------- */
 
 static void finish(work *w) {
+    sk_looks_free(w->looks);
     sk_evaluation_free(w->evaluation);
     sk_evaluation_free(w->other);
     sk_classifier_close(w->model);
@@ -202,6 +225,17 @@ static sk_status choose(cli *c, work *w, sk_error *err) {
     return status ? status : sk_split_parse(cli_string(c, "split"), &e->split, err);
 }
 
+static sk_status look(cli *c, work *w, sk_error *err) {
+    sk_saliency_method method;
+    if (!cli_given(c, "saliency")) return SK_OK;
+    sk_status status = sk_saliency_method_parse(cli_string(c, "saliency-method"), &method, err);
+    if (!status)
+        status = sk_evaluation_looks(w->evaluation, w->model, w->cache, method, (size_t)cli_int(c, "saliency"),
+                                     cli_hooks(c), &w->looks, err);
+    w->report.looks = w->looks;
+    return status;
+}
+
 static sk_status evaluate(cli *c, work *w, sk_error *err) {
     const sk_hooks *hooks = cli_hooks(c);
     const char *model = cli_arg(c, 0), *second = cli_string(c, "compare");
@@ -220,6 +254,7 @@ static sk_status evaluate(cli *c, work *w, sk_error *err) {
     w->report.model_path = model;
     w->report.run_dir = run_of(model, w->run, sizeof w->run);
     w->report.other = w->other;
+    if (!status) status = look(c, w, err);
     w->report.other_name = second;
     if (!status && cli_given(c, "output"))
         status = sk_report_write(cli_string(c, "output"), w->evaluation, w->model, w->dataset, w->cache, &w->report,
@@ -251,6 +286,7 @@ static int print_text(cli *c, const work *w, sk_error *err) {
     int code = print_slices(c, w->evaluation, 0, err);
     if (!code) code = print_slices(c, w->evaluation, 1, err);
     if (code) return code;
+    if (w->looks) print_looks(w->looks);
     print_wrong(w, m.confusion[0][1] + m.confusion[1][0]);
     if (w->other) code = print_comparison(c, w->evaluation, w->other, w->report.other_name, err);
     if (!code && cli_given(c, "output")) printf("\nreport: %s/report.html\n", cli_string(c, "output"));
@@ -284,14 +320,20 @@ const cli_verb verb_eval = {
         "and ROC area, the same per source and per group, and the wrong pictures with p of bird for every crop.\n\n"
         "With -o it writes a folder: report.html, one file to look at and to pass on, the figures (confusion matrix, "
         "ROC "
-        "curve, histogram of the score, t-SNE map of the pooled features, contact sheet of the wrong pictures) as PNG "
+        "curve, histogram of the score, reliability diagram, t-SNE map of the pooled features, contact sheet of the "
+        "wrong pictures) as PNG "
         "and "
         "SVG, and evaluation.json. --json prints that document.\n\n"
+        "With --saliency the report also shows what the model looked at, as heat maps beside the pictures, by the "
+        "class "
+        "activation map (cam: float models) or by blurring away one place after the other (occlusion: any model, some "
+        "80 times slower); and, per source and label, how much of it lies at the pictures' border, where a model looks "
+        "that has learnt frames or overlaid text instead of birds.\n\n"
         "With --compare a second model judges the same pictures by the same rule: difference of accuracy, verdicts "
         "that differ, "
         "McNemar's "
         "exact test, change of p.",
-    .examples =
-        "siskin eval run birds -o report\n"
-        "siskin eval run birds --crops 3 --penalty 0.8 --compare bird.skn -o report\n"
-        "siskin eval bird.skn birds --split val --json > val.json\n"};
+    .examples = "siskin eval run birds -o report\n"
+                "siskin eval run birds --saliency 24 -o report\n"
+                "siskin eval run birds --crops 3 --penalty 0.8 --compare bird.skn -o report\n"
+                "siskin eval bird.skn birds --split val --json > val.json\n"};

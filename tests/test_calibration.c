@@ -154,9 +154,7 @@ static uint8_t *small_skn(size_t *size) {
     return bytes;
 }
 
-static double log_odds(const float p[2]) {
-    return log((double)p[1] / (double)p[0]);
-}
+static double log_odds(const float p[2]) { return log((double)p[1] / (double)p[0]); }
 
 /* Opens `path`, halves the log-odds by temperature 2, writes it back and finds it again. */
 static void round_trip(int int8) {
@@ -226,8 +224,8 @@ static void versions_of_skn(void **state) {
         uint32_t version;
         float temperature;
         int opens;
-    } files[] = {{1, 0, 1},  {2, 1, 1},   {2, 2, 1},    {0, 0, 0},         {3, 1, 0},   {1, 2, 0},
-                 {2, 0, 0},  {2, -1, 0},  {2, NAN, 0},  {2, INFINITY, 0},  {1, NAN, 0}};
+    } files[] = {{1, 0, 1}, {2, 1, 1},  {2, 2, 1},   {0, 0, 0},        {3, 1, 0},  {1, 2, 0},
+                 {2, 0, 0}, {2, -1, 0}, {2, NAN, 0}, {2, INFINITY, 0}, {1, NAN, 0}};
     net_picture(SIDE, 5, picture);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         sk_rt *rt = NULL;

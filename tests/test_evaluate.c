@@ -21,13 +21,9 @@ static sk_dataset *dataset;
 static sk_cache *cache;
 static size_t bad;
 
-static sk_label label_of(size_t i) {
-    return i == 5 ? SK_LABEL_UNKNOWN : i % 3 ? SK_LABEL_BIRD : SK_LABEL_NOBIRD;
-}
+static sk_label label_of(size_t i) { return i == 5 ? SK_LABEL_UNKNOWN : i % 3 ? SK_LABEL_BIRD : SK_LABEL_NOBIRD; }
 
-static const char *split_of(size_t i) {
-    return i == 7 ? "val" : "test";
-}
+static const char *split_of(size_t i) { return i == 7 ? "val" : "test"; }
 
 static int write_pictures(void) {
     sk_text table = {0};
@@ -85,8 +81,13 @@ static int teardown(void **state) {
 }
 
 static sk_eval_options options_of(sk_crops crops) {
-    return (sk_eval_options){.split = SK_SPLIT_TEST, .crops = crops, .threshold = .5f, .penalty = .8f, .threads = 2,
-                             .max_bad = 5, .with_features = 1};
+    return (sk_eval_options){.split = SK_SPLIT_TEST,
+                             .crops = crops,
+                             .threshold = .5f,
+                             .penalty = .8f,
+                             .threads = 2,
+                             .max_bad = 5,
+                             .with_features = 1};
 }
 
 static void same_as_one_by_one(void **state) {
@@ -127,6 +128,101 @@ static void same_as_one_by_one(void **state) {
     assert_null(sk_evaluation_outcome(&(sk_evaluation){0}, 0));
 }
 
+static int found_in(const sk_looks *looks, sk_look_list list, size_t index) {
+    int found = 0;
+    for (size_t i = 0; i < looks->count; i++) found += looks->looks[i].list == list && looks->looks[i].index == index;
+    return found;
+}
+
+/* Lists hold what they say, with the map of the crop that decided; rows cover every source and label. */
+static void check_looks(const sk_evaluation *e, const sk_looks *looks, size_t most) {
+    static float map[SIZE * SIZE];
+    sk_saliency *s = NULL;
+    size_t lists[SK_LOOK_LISTS] = {0}, wrong = 0, judged = 0;
+    assert_int_equal(looks->size, SIZE);
+    assert_int_equal(sk_saliency_create(classifier, looks->method, 1, &s, NULL), SK_OK);
+    for (size_t i = 0; i < e->n; i++) {
+        const int is_wrong = (e->outcomes[i].verdict.bird != 0) != (e->samples[i].label == SK_LABEL_BIRD);
+        wrong += (size_t)is_wrong;
+        assert_int_equal(found_in(looks, SK_LOOK_WRONG, i), is_wrong);
+    }
+    assert_int_equal(looks->wrong, wrong);
+    for (size_t i = 0; i < looks->count; i++) {
+        const sk_look *look = &looks->looks[i];
+        const sk_label said = e->outcomes[look->index].verdict.bird ? SK_LABEL_BIRD : SK_LABEL_NOBIRD;
+        lists[look->list]++;
+        assert_int_equal(found_in(looks, look->list, look->index), 1);
+        assert_int_equal(sk_saliency_map(s, look->image, said, map, NULL), SK_OK);
+        assert_memory_equal(map, look->map, sizeof map);
+    }
+    const size_t right = e->n - wrong, shown = right < most ? right : most;
+    assert_int_equal(lists[SK_LOOK_CERTAIN], shown);
+    assert_int_equal(lists[SK_LOOK_UNCERTAIN], shown);
+    assert_int_equal(looks->row_count, 4); /* two cameras, two labels */
+    for (size_t i = 0; i < 4; i++) {
+        assert_string_equal(looks->rows[i].source, i < 2 ? "cam0" : "cam1");
+        assert_int_equal(looks->rows[i].label, i % 2 ? SK_LABEL_BIRD : SK_LABEL_NOBIRD);
+        assert_true(!(looks->rows[i].share < 0 || looks->rows[i].share > 1));
+        judged += looks->rows[i].n;
+    }
+    assert_true(judged <= (looks->method == SK_SALIENCY_CAM ? e->n : 4 * most));
+    sk_saliency_free(s);
+}
+
+static void looks(void **state) {
+    (void)state;
+    sk_eval_options o = options_of(SK_CROPS_THREE);
+    sk_evaluation *e = NULL;
+    sk_looks *looks = NULL;
+    sk_error err = {0};
+    assert_int_equal(sk_evaluate(classifier, dataset, cache, &o, NULL, &e, &err), SK_OK);
+    for (int method = SK_SALIENCY_CAM; method <= SK_SALIENCY_OCCLUSION; method++) {
+        if (sk_evaluation_looks(e, classifier, cache, (sk_saliency_method)method, 2, NULL, &looks, &err))
+            fail_msg("%s", err.message);
+        check_looks(e, looks, 2);
+        sk_looks_free(looks);
+    }
+    const long live = sk_memory_live();
+    sk_status status = SK_ERR_MEMORY;
+    for (long at = 0; at < 20000 && status; at += at < 20 ? 1 : 1 + at / 4) {
+        sk_memory_fail_at(at, 0);
+        status = sk_evaluation_looks(e, classifier, cache, SK_SALIENCY_CAM, 1, NULL, &looks, NULL);
+        sk_memory_fail_at(-1, 0);
+        assert_true(status == SK_OK || (status == SK_ERR_MEMORY && !looks));
+        if (status) assert_int_equal(sk_memory_live(), live);
+    }
+    assert_int_equal(status, SK_OK);
+    sk_looks_free(looks);
+    sk_evaluation_free(e);
+}
+
+/* What calibrate fits is the minimum over the logits that the evaluation keeps; the handle answers by it. */
+static void calibrate(void **state) {
+    (void)state;
+    sk_eval_options o = options_of(SK_CROPS_ONE);
+    o.with_logits = 1;
+    sk_evaluation *e = NULL, *after = NULL;
+    sk_calibrate_report report;
+    int labels[PICTURES];
+    float temperature = 0;
+    assert_int_equal(sk_evaluate(classifier, dataset, cache, &o, NULL, &e, NULL), SK_OK);
+    for (size_t i = 0; i < e->n; i++) {
+        const float *z = sk_evaluation_logits(e) + 2 * i;
+        labels[i] = e->samples[i].label;
+        assert_true(fabs(1 / (1 + exp((double)z[0] - (double)z[1])) - (double)e->outcomes[i].verdict.p[0]) < 1e-6);
+    }
+    assert_int_equal(sk_fit_temperature(sk_evaluation_logits(e), labels, e->n, 2, &temperature, NULL), SK_OK);
+    assert_int_equal(sk_calibrate(classifier, dataset, cache, SK_SPLIT_TEST, 2, NULL, &report, NULL), SK_OK);
+    assert_true(report.temperature == temperature && report.old_temperature == 1);
+    assert_true(sk_classifier_card(classifier)->temperature == temperature);
+    assert_int_equal(sk_evaluate(classifier, dataset, cache, &o, NULL, &after, NULL), SK_OK);
+    assert_true(fabs(sk_evaluation_calibration(after, 1).nll - report.after.nll) < 1e-6);
+    assert_true(fabs(sk_evaluation_calibration(after, (double)temperature).nll - report.before.nll) < 1e-6);
+    assert_int_equal(sk_classifier_set_temperature(classifier, 1, NULL), SK_OK);
+    sk_evaluation_free(e);
+    sk_evaluation_free(after);
+}
+
 static int stop_at_once(void *user) {
     (void)user;
     return 1;
@@ -149,6 +245,12 @@ static void refusals(void **state) {
     assert_int_equal(sk_evaluate(classifier, dataset, cache, &o, &hooks, &e, &err), SK_ERR_CANCELLED);
     assert_null(e);
     assert_int_equal(sk_memory_live(), live);
+    sk_looks *none = NULL;
+    assert_int_equal(sk_evaluate(classifier, dataset, cache, &o, NULL, &e, &err), SK_OK);
+    assert_int_equal(sk_evaluation_looks(e, classifier, cache, SK_SALIENCY_CAM, 3, &hooks, &none, &err),
+                     SK_ERR_CANCELLED);
+    assert_null(none);
+    sk_evaluation_free(e);
 }
 
 static void memory_faults(void **state) {
@@ -172,7 +274,8 @@ static void memory_faults(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(same_as_one_by_one), cmocka_unit_test(refusals),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(same_as_one_by_one), cmocka_unit_test(looks),
+                                       cmocka_unit_test(calibrate), cmocka_unit_test(refusals),
                                        cmocka_unit_test(memory_faults)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

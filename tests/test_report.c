@@ -125,6 +125,28 @@ static sk_page_input input_of(const sk_evaluation *e, const sk_evaluation *other
     return in;
 }
 
+/* A look at each of the first `n` outcomes, in all three lists; the first map is empty. */
+static sk_looks *make_looks(const sk_evaluation *e, size_t n) {
+    enum { SIZE = 32 };
+    sk_looks *looks = sk_calloc(1, sizeof *looks);
+    *looks = (sk_looks){.method = SK_SALIENCY_CAM, .size = SIZE, .count = 3 * n, .wrong = n + 5};
+    looks->looks = sk_calloc(3 * n + 1, sizeof *looks->looks);
+    looks->rows = sk_calloc(2, sizeof *looks->rows);
+    looks->row_count = 2;
+    looks->rows[0] = (sk_border_row){sources[1], SK_LABEL_NOBIRD, 0, NAN};
+    looks->rows[1] = (sk_border_row){sources[3], SK_LABEL_BIRD, 12, .345};
+    for (size_t i = 0; i < 3 * n; i++) {
+        sk_look *look = &looks->looks[i];
+        *look = (sk_look){(sk_look_list)(i / n), i % n % e->n, sk_alloc(SIZE * SIZE, 3),
+                          sk_calloc(SIZE * SIZE, sizeof(float)), i ? .25 : NAN};
+        for (size_t k = 0; k < SIZE * SIZE; k++) {
+            for (size_t c = 0; c < 3; c++) look->image[3 * k + c] = (uint8_t)(k * (c + 1) >> 2);
+            if (i) look->map[k] = (float)exp(-fabs((double)(k % SIZE) - (double)(i % SIZE)) / 4);
+        }
+    }
+    return looks;
+}
+
 /* ---- what a written file must be --------------------------------------------------------------------------------- */
 
 static void check_png(const char *path, int least_width) {
@@ -279,12 +301,17 @@ static void report(void **state) {
         sk_evaluation *e = make(s->n, s->wrong, s->classes, s->crops, 4, 1);
         sk_evaluation *other = s->other ? make(s->n, s->wrong + 9, s->classes, s->crops, 4, 0) : NULL;
         sk_page_input in = input_of(e, other);
+        sk_looks *looks = i == 4 ? NULL : make_looks(e, i == 2 ? 0 : i == 0 ? 70 : 7);
+        in.looks = looks;
+        in.card.temperature = i == 1 ? 1 : 1.6f;
         if (s->run) in.run_dir = run;
         sk_error err = {0};
         snprintf(dir, sizeof dir, "%s/%s", folder, s->dir);
         if (sk_page_write(dir, &in, NULL, &err)) fail_msg("%s", err.message);
-        static const char *const figures[] = {"confusion", "roc", "histogram", "tsne"};
-        for (size_t k = 0; k < 4; k++) {
+        static const char *const figures[] = {
+            "confusion",          "roc",           "histogram", "tsne", "reliability", "saliency_certain",
+            "saliency_uncertain", "saliency_wrong"};
+        for (size_t k = 0; k < (looks ? 8 : 5); k++) {
             snprintf(path, sizeof path, "%s/%s", s->dir, figures[k]);
             check_figure(path);
         }
@@ -292,6 +319,7 @@ static void report(void **state) {
         check_png(path, 640);
         snprintf(path, sizeof path, "%s/report.html", dir);
         check_page(path);
+        sk_looks_free(looks);
         sk_evaluation_free(e);
         sk_evaluation_free(other);
     }
@@ -307,7 +335,10 @@ static double number(const cJSON *object, const char *key) {
 static void document(void **state) {
     (void)state;
     sk_evaluation *e = make(210, 12, 3, SK_CROPS_THREE, 1, 0), *other = make(210, 15, 3, SK_CROPS_THREE, 1, 0);
-    const sk_page_input in = input_of(e, other);
+    sk_page_input in = input_of(e, other);
+    sk_looks *looks = make_looks(e, 4);
+    in.looks = looks;
+    in.card.temperature = 2;
     sk_page page;
     sk_text text = {0}, again = {0};
     assert_int_equal(sk_page_make(&in, &page, NULL), SK_OK);
@@ -332,6 +363,18 @@ static void document(void **state) {
     const cJSON *compared = cJSON_GetObjectItem(json, "comparison");
     assert_true(number(compared, "mcnemar_p") == page.comparison.mcnemar_p);
     assert_true(number(compared, "flips") == (double)page.comparison.flips);
+    const cJSON *calibration = cJSON_GetObjectItem(json, "calibration");
+    assert_true(number(calibration, "temperature") == 2);
+    assert_true(number(calibration, "ece") == sk_evaluation_calibration(e, 1).ece);
+    assert_true(number(cJSON_GetObjectItem(calibration, "without_temperature"), "nll") ==
+                sk_evaluation_calibration(e, 2).nll);
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(calibration, "bins")), SK_CALIBRATION_BINS);
+    const cJSON *saliency = cJSON_GetObjectItem(json, "saliency"), *rows = cJSON_GetObjectItem(saliency, "sources");
+    assert_string_equal(cJSON_GetObjectItem(saliency, "method")->valuestring, "cam");
+    assert_true(number(cJSON_GetArrayItem(rows, 1), "border_share") == .345);
+    assert_true(cJSON_IsNull(cJSON_GetObjectItem(cJSON_GetArrayItem(rows, 0), "border_share")));
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(saliency, "pictures")), 12);
+    sk_looks_free(looks);
     cJSON_Delete(json);
     sk_text_free(&text);
     sk_text_free(&again);
@@ -393,7 +436,9 @@ static sk_status one_figure(const sk_page_input *in, sk_error *err) {
 static void memory_faults(void **state) {
     (void)state;
     sk_evaluation *e = make(6, 2, 3, SK_CROPS_THREE, 2, 0);
-    const sk_page_input in = input_of(e, NULL);
+    sk_looks *looks = make_looks(e, 2);
+    sk_page_input in = input_of(e, NULL);
+    in.looks = looks;
     sk_status (*const works[])(const sk_page_input *, sk_error *) = {whole_page, one_figure};
     for (size_t w = 0; w < 2; w++) {
         const long live = sk_memory_live(), first = sk_memory_count();
@@ -413,6 +458,7 @@ static void memory_faults(void **state) {
         print_message("%ld allocations, %ld tries, %ld told\n", all, tried, failed);
         assert_int_equal(failed, tried);
     }
+    sk_looks_free(looks);
     sk_evaluation_free(e);
 }
 

@@ -94,6 +94,68 @@ typedef struct sk_calibrate_report {
 sk_status sk_calibrate(sk_classifier *classifier, const sk_dataset *dataset, const sk_cache *cache, sk_split split,
                        int threads, const sk_hooks *hooks, sk_calibrate_report *report, sk_error *err);
 
+/* ---- saliency: what the model looked at ---------------------------------------------------------------------- */
+typedef enum sk_saliency_method {
+    SK_SALIENCY_AUTO = 0,  /* cam for float models, occlusion for int8 */
+    SK_SALIENCY_CAM,       /* class activation map: the last feature map, weighted by the gradient of the margin with
+                            * respect to its pooled channels (Zhou et al. 2016; Selvaraju et al. 2017, Grad-CAM). One
+                            * forward pass; float only; as coarse as that map, size / 32 cells a side */
+    SK_SALIENCY_OCCLUSION  /* fall of the margin when a place is blurred away (Zeiler and Fergus 2014): 81 places on a
+                            * grid an eighth of the side apart, a quarter of the side wide, soft-edged. Any model */
+} sk_saliency_method;
+sk_status sk_saliency_method_parse(const char *text, sk_saliency_method *out, sk_error *err); /* auto, cam, occlusion */
+const char *sk_saliency_method_name(sk_saliency_method method);
+
+typedef struct sk_saliency sk_saliency;
+/* The classifier (of two classes) outlives the handle; one thread at a time. Errors: MISMATCH (number of classes, or
+ * cam of an int8 model), MEMORY. */
+sk_status sk_saliency_create(sk_classifier *classifier, sk_saliency_method method, int threads, sk_saliency **out,
+                             sk_error *err);
+void sk_saliency_free(sk_saliency *saliency);
+sk_saliency_method sk_saliency_method_of(const sk_saliency *saliency); /* never auto */
+/* image: size x size x 3 RGB bytes as the network sees them (sk_crops_prepare). map: size x size floats, row by row, 0
+ * or more: how much each place spoke for `label`, in units of the margin (logit of `label` less the other), 0 where it
+ * spoke against it. The same bytes for any number of threads. */
+sk_status sk_saliency_map(sk_saliency *saliency, const uint8_t *image, sk_label label, float *map, sk_error *err);
+/* Share of the map's sum in the outer SK_BORDER of each side, 0 to 1; NaN if the map is empty. A map that is the same
+ * everywhere has SK_BORDER_AREA there. Far more says that the model judges by what is at the border of its pictures:
+ * frames, bars, overlaid text. */
+#define SK_BORDER 0.12
+#define SK_BORDER_AREA 0.4224 /* 1 - (1 - 2 * SK_BORDER)^2 */
+double sk_saliency_border(const float *map, int size);
+
+typedef enum sk_look_list { SK_LOOK_CERTAIN = 0, SK_LOOK_UNCERTAIN, SK_LOOK_WRONG, SK_LOOK_LISTS } sk_look_list;
+/* One picture of an evaluation with its map. */
+typedef struct sk_look {
+    sk_look_list list;
+    size_t index;   /* of the outcome */
+    uint8_t *image; /* size x size x 3: the crop that decided */
+    float *map;     /* size x size, for the verdict */
+    double border;  /* sk_saliency_border of the map */
+} sk_look;
+/* Mean border share of the pictures of one source and label. */
+typedef struct sk_border_row {
+    const char *source; /* belongs to the dataset */
+    sk_label label;
+    size_t n; /* pictures with a map that is not empty */
+    double share;
+} sk_border_row;
+typedef struct sk_looks {
+    sk_saliency_method method;
+    int size;
+    sk_look *looks; /* list by list */
+    size_t count, wrong; /* wrong: of the evaluation; at most 200 of them are looked at */
+    sk_border_row *rows; /* by source, then label */
+    size_t row_count;
+} sk_looks;
+/* Maps of three lists: the `most` most certain right verdicts (sources and labels in turn), the `most` least certain
+ * right ones, the wrong ones (most certain first). Border shares are over all pictures with cam; with occlusion over at
+ * most `most` of every source and label, evenly spread. */
+sk_status sk_evaluation_looks(const sk_evaluation *evaluation, sk_classifier *classifier, const sk_cache *cache,
+                              sk_saliency_method method, size_t most, const sk_hooks *hooks, sk_looks **out,
+                              sk_error *err);
+void sk_looks_free(sk_looks *looks);
+
 /* Two models over the same pictures, e.g. float and int8. */
 typedef struct sk_comparison {
     size_t n, both_right, only_first, only_second, both_wrong;

@@ -22,14 +22,27 @@ sk_status sk_plot_tsne(const char *path, const char *title, const float *points,
 sk_status sk_plot_wrong(const char *path, const sk_evaluation *evaluation, const sk_dataset *dataset,
                         const sk_cache *cache, size_t most, sk_error *err);
 
-/* Writes evaluation.json (docs/formats.md), confusion.*, roc.*, histogram.*, tsne.* (if the evaluation kept features),
- * wrong.png and a self-contained report.html into `dir`. */
+/* A picture with its saliency map (sk_saliency_map) and three lines below it. */
+typedef struct sk_saliency_picture {
+    const uint8_t *image; /* size x size x 3 */
+    const float *map;     /* size x size */
+    int size;
+    char heading[64], detail[96], name[256];
+} sk_saliency_picture;
+/* Sheet of pictures beside their maps, at most 60. title NULL: "What the model looked at". */
+sk_status sk_plot_saliency(const char *path, const char *title, const sk_saliency_picture *pictures, size_t count,
+                           sk_error *err);
+
+/* Writes evaluation.json (docs/formats.md), confusion.*, roc.*, histogram.*, reliability.*, tsne.* (if the evaluation
+ * kept features), saliency_certain.*, saliency_uncertain.*, saliency_wrong.* (if there are looks), wrong.png and a
+ * self-contained report.html into `dir`. */
 typedef struct sk_report_options {
     const char *model_path; /* for the headline */
     sk_tsne_options tsne;
     const char *run_dir;    /* NULL, or a run folder whose curves are shown */
     const char *other_name; /* NULL, or the name of `other` */
     const sk_evaluation *other; /* NULL, or a second evaluation over the same pictures (e.g. int8): compared */
+    const sk_looks *looks;      /* NULL, or what the model looked at (sk_evaluation_looks) */
 } sk_report_options;
 sk_status sk_report_write(const char *dir, const sk_evaluation *evaluation, sk_classifier *classifier,
                           const sk_dataset *dataset, const sk_cache *cache, const sk_report_options *options,

@@ -35,6 +35,13 @@ void sk_roc_free(sk_roc *roc);
 sk_figure sk_roc_figure(const sk_roc *roc);
 sk_figure sk_histogram_figure(const sk_roc *roc);
 
+/* ---- reliability of p -------------------------------------------------------------------------------------------- */
+typedef struct sk_reliability {
+    sk_calibration calibration, uncalibrated; /* the same if the temperature is 1 */
+    double temperature;
+} sk_reliability;
+sk_figure sk_reliability_figure(const sk_reliability *reliability);
+
 /* ---- figures with pictures --------------------------------------------------------------------------------------- */
 /* Where pictures come from: `get` gives data NULL where there is none; the data stays the owner's. */
 typedef struct sk_pictures {
@@ -62,6 +69,20 @@ typedef struct sk_wrong_sheet {
 sk_figure sk_wrong_figure(const sk_wrong_sheet *sheet);
 /* PATH.png of the above. */
 sk_status sk_wrong_write(const char *path, const sk_wrong_sheet *sheet, sk_error *err);
+/* ---- saliency ---------------------------------------------------------------------------------------------------- */
+enum { SK_SHEET_MOST = 60 };
+typedef struct sk_saliency_sheet {
+    const char *title;
+    const sk_saliency_picture *pictures;
+    size_t count;
+} sk_saliency_sheet;
+sk_figure sk_saliency_figure(const sk_saliency_sheet *sheet);
+/* The picture and, to its right, its map over it in grey; the map's largest value is the brightest colour. */
+sk_status sk_saliency_pair(const sk_saliency_picture *picture, sk_image *out, sk_error *err);
+/* The pictures of one list with their captions; *out is released with sk_free, images and maps stay the looks'. */
+sk_status sk_looks_pictures(const sk_evaluation *evaluation, const sk_looks *looks, sk_look_list list,
+                            sk_saliency_picture **out, size_t *count, sk_error *err);
+
 /* "clip.mp4, frame 12" */
 void sk_sample_caption(const sk_sample *sample, char *out, size_t size);
 /* "no bird" or "bird" */

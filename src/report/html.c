@@ -5,98 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "report/html_parts.h"
 #include "report/html_style.h"
-#include "report/page.h"
 
-enum { GALLERY_MOST = 200, GALLERY_SIDE = 360 };
-
-static void put_escaped(sk_text *out, const char *text) {
-    for (const char *c = text ? text : ""; *c; c++) {
-        switch (*c) {
-        case '&': sk_text_add(out, "&amp;"); break;
-        case '<': sk_text_add(out, "&lt;"); break;
-        case '>': sk_text_add(out, "&gt;"); break;
-        case '"': sk_text_add(out, "&quot;"); break;
-        default: sk_text_add_bytes(out, c, 1);
-        }
-    }
-}
-
-static void put_base64(sk_text *out, const void *bytes, size_t size) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const uint8_t *b = bytes;
-    char line[4096];
-    size_t used = 0;
-    for (size_t i = 0; i < size; i += 3) {
-        const uint32_t left = size - i > 2 ? 3 : (uint32_t)(size - i);
-        const uint32_t v = (uint32_t)b[i] << 16 | (left > 1 ? (uint32_t)b[i + 1] << 8 : 0) | (left > 2 ? b[i + 2] : 0);
-        line[used++] = digits[v >> 18];
-        line[used++] = digits[v >> 12 & 63];
-        line[used++] = left > 1 ? digits[v >> 6 & 63] : '=';
-        line[used++] = left > 2 ? digits[v & 63] : '=';
-        if (used == sizeof line || i + 3 >= size) {
-            sk_text_add_bytes(out, line, used);
-            used = 0;
-        }
-    }
-}
-
-/* "97.31 %", "–" for NaN */
-static const char *percent(char text[32], double value, int decimals) {
-    if (isfinite(value)) snprintf(text, 32, "%.*f %%", decimals, value * 100);
-    else snprintf(text, 32, "\xe2\x80\x93");
-    return text;
-}
-
-static const char *fraction(char text[32], double value) {
-    if (isfinite(value)) snprintf(text, 32, "%.4f", value);
-    else snprintf(text, 32, "\xe2\x80\x93");
-    return text;
-}
-
-/* ---- figures ----------------------------------------------------------------------------------------------------- */
-
-static sk_status put_svg(sk_text *out, const sk_figure *figure, const sk_theme *theme, sk_error *err) {
-    sk_text svg = {0};
-    const sk_status status = sk_figure_svg(figure, theme, &svg, err);
-    if (!status) {
-        sk_text_add(out, "data:image/svg+xml;base64,");
-        put_base64(out, svg.data, svg.size);
-    }
-    sk_text_free(&svg);
-    return status;
-}
-
-/* Both themes; the browser shows the one that the reader's system asks for. */
-static sk_status put_figure(sk_text *out, const sk_figure *figure, const char *class_name, const char *alt,
-                            const char *caption, sk_error *err) {
-    sk_text_add(out, "<figure%s%s%s><picture><source media=\"(prefers-color-scheme:dark)\" srcset=\"",
-                class_name ? " class=\"" : "", class_name ? class_name : "", class_name ? "\"" : "");
-    sk_status status = put_svg(out, figure, &sk_theme_dark, err);
-    if (status) return status;
-    sk_text_add(out, "\"><img width=\"%.0f\" height=\"%.0f\" alt=\"", figure->width, figure->height);
-    put_escaped(out, alt);
-    sk_text_add(out, "\" src=\"");
-    status = put_svg(out, figure, &sk_theme_light, err);
-    sk_text_add(out, "\"></picture>");
-    if (caption) {
-        sk_text_add(out, "<figcaption>");
-        put_escaped(out, caption);
-        sk_text_add(out, "</figcaption>");
-    }
-    sk_text_add(out, "</figure>\n");
-    return status;
-}
+enum { GALLERY_MOST = 200 };
 
 /* ---- tables ------------------------------------------------------------------------------------------------------ */
-
-static void put_card(sk_text *out, const char *value, const char *note) {
-    sk_text_add(out, "<div class=\"card\"><b>");
-    put_escaped(out, value);
-    sk_text_add(out, "</b><span>");
-    put_escaped(out, note);
-    sk_text_add(out, "</span></div>\n");
-}
 
 static void put_headline(const sk_page *page, sk_text *out) {
     const sk_metrics *m = &page->metrics;
@@ -104,19 +18,19 @@ static void put_headline(const sk_page *page, sk_text *out) {
     sk_text_add(out, "<div class=\"cards\">\n");
     snprintf(b, sizeof b, "accuracy; 95 %% interval %.2f\xe2\x80\x93%.2f %%", m->accuracy_low * 100,
              m->accuracy_high * 100);
-    put_card(out, percent(a, m->accuracy, 2), b);
+    sk_html_card(out, sk_html_percent(a, m->accuracy, 2), b);
     snprintf(c, sizeof c, "%zu of %zu", page->wrong_count, m->n);
-    put_card(out, c, "pictures judged wrongly");
-    put_card(out, percent(a, m->precision, 2), "precision: of the pictures called bird, birds");
-    put_card(out, percent(a, m->recall, 2), "recall: of the birds, found");
-    put_card(out, fraction(a, m->f1), "F1");
-    put_card(out, fraction(a, m->roc_area), "ROC area");
+    sk_html_card(out, c, "pictures judged wrongly");
+    sk_html_card(out, sk_html_percent(a, m->precision, 2), "precision: of the pictures called bird, birds");
+    sk_html_card(out, sk_html_percent(a, m->recall, 2), "recall: of the birds, found");
+    sk_html_card(out, sk_html_fraction(a, m->f1), "F1");
+    sk_html_card(out, sk_html_fraction(a, m->roc_area), "ROC area");
     sk_text_add(out, "</div>\n");
 }
 
 static void put_fact(sk_text *out, const char *name, const char *value) {
     sk_text_add(out, "<tr><th scope=\"row\">%s</th><td>", name);
-    put_escaped(out, value);
+    sk_html_text(out, value);
     sk_text_add(out, "</td></tr>\n");
 }
 
@@ -157,20 +71,20 @@ static void put_facts(const sk_page *page, sk_text *out) {
 
 static void put_slice_rows(sk_text *out, const sk_slice *slices, size_t count) {
     char a[32], b[32], c[32], d[32];
-    sk_text_add(out,
-                "<div class=\"scroll\"><table>\n<tr><th>Name</th><th>Pictures</th><th>Birds</th><th>Accuracy</th>"
-                "<th>95 %% interval</th><th>Missed</th><th>False alarms</th><th>Precision</th><th>Recall</th>"
-                "<th>ROC area</th></tr>\n");
+    sk_text_add(out, "<div class=\"scroll\"><table>\n<tr><th>Name</th><th>Pictures</th><th>Birds</th><th>Accuracy</th>"
+                     "<th>95 %% interval</th><th>Missed</th><th>False alarms</th><th>Precision</th><th>Recall</th>"
+                     "<th>ROC area</th></tr>\n");
     for (size_t i = 0; i < count; i++) {
         const sk_metrics *m = &slices[i].metrics;
         sk_text_add(out, "<tr><td>");
-        put_escaped(out, *slices[i].name ? slices[i].name : "(none)");
+        sk_html_text(out, *slices[i].name ? slices[i].name : "(none)");
         sk_text_add(out,
                     "</td><td>%zu</td><td>%zu</td><td>%s</td><td>%.1f\xe2\x80\x93%.1f %%</td><td>%zu</td><td>%zu</td>"
                     "<td>%s</td><td>%s</td><td>%s</td></tr>\n",
-                    m->n, m->confusion[1][0] + m->confusion[1][1], percent(a, m->accuracy, 1), m->accuracy_low * 100,
-                    m->accuracy_high * 100, m->confusion[1][0], m->confusion[0][1], percent(b, m->precision, 1),
-                    percent(c, m->recall, 1), fraction(d, m->roc_area));
+                    m->n, m->confusion[1][0] + m->confusion[1][1], sk_html_percent(a, m->accuracy, 1),
+                    m->accuracy_low * 100, m->accuracy_high * 100, m->confusion[1][0], m->confusion[0][1],
+                    sk_html_percent(b, m->precision, 1), sk_html_percent(c, m->recall, 1),
+                    sk_html_fraction(d, m->roc_area));
     }
     sk_text_add(out, "</table></div>\n");
 }
@@ -180,12 +94,13 @@ static void put_slice_rows(sk_text *out, const sk_slice *slices, size_t count) {
 static sk_status put_results(const sk_page *page, sk_text *out, sk_error *err) {
     sk_confusion confusion = {.title = "Confusion matrix"};
     memcpy(confusion.counts, page->metrics.confusion, sizeof confusion.counts);
-    const sk_figure figures[3] = {sk_confusion_figure(&confusion), sk_roc_figure(&page->roc),
-                                  sk_histogram_figure(&page->roc)};
-    static const char *const alts[3] = {"Confusion matrix", "ROC curve", "Histogram of the score for each label"};
+    const sk_figure figures[4] = {sk_confusion_figure(&confusion), sk_roc_figure(&page->roc),
+                                  sk_histogram_figure(&page->roc), sk_reliability_figure(&page->reliability)};
+    static const char *const alts[4] = {"Confusion matrix", "ROC curve", "Histogram of the score for each label",
+                                        "Reliability diagram: share of birds against p"};
     sk_status status = SK_OK;
     sk_text_add(out, "<h2>Results</h2>\n<div class=\"figures\">\n");
-    for (int i = 0; i < 3 && !status; i++) status = put_figure(out, &figures[i], NULL, alts[i], NULL, err);
+    for (int i = 0; i < 4 && !status; i++) status = sk_html_figure(out, &figures[i], NULL, alts[i], NULL, err);
     sk_text_add(out, "</div>\n<h2>Per source</h2>\n");
     put_slice_rows(out, page->sources, page->source_count);
     return status;
@@ -196,7 +111,7 @@ static sk_status put_compared(const sk_page *page, sk_text *out, sk_error *err) 
     const char *other = page->in->other_name ? page->in->other_name : "the second model";
     char a[64], b[160];
     sk_text_add(out, "<h2>Compared with <span class=\"path\">");
-    put_escaped(out, other);
+    sk_html_text(out, other);
     sk_text_add(out, "</span></h2>\n<div class=\"cards\">\n");
     const double points = c->accuracy_difference * 100;
     snprintf(a, sizeof a, "%s%.2f points", points < 0 ? "\xe2\x88\x92" : "+", fabs(points));
@@ -204,24 +119,25 @@ static sk_status put_compared(const sk_page *page, sk_text *out, sk_error *err) 
              "accuracy of the second model, %.2f %% (%.2f\xe2\x80\x93%.2f %%), against the first's %.2f %%",
              page->other_metrics.accuracy * 100, page->other_metrics.accuracy_low * 100,
              page->other_metrics.accuracy_high * 100, page->metrics.accuracy * 100);
-    put_card(out, a, b);
+    sk_html_card(out, a, b);
     char rate[32];
     snprintf(b, sizeof b, "verdicts differ: %zu of %zu", c->flips, c->n);
-    put_card(out, percent(rate, c->flip_rate, 2), b);
+    sk_html_card(out, sk_html_percent(rate, c->flip_rate, 2), b);
     snprintf(a, sizeof a, c->mcnemar_p < .0001 ? "%.1e" : "%.4f", c->mcnemar_p);
     snprintf(b, sizeof b, "p of McNemar's exact test: only the first is right on %zu pictures, only the second on %zu",
              c->only_first, c->only_second);
-    put_card(out, a, b);
+    sk_html_card(out, a, b);
     snprintf(a, sizeof a, "%.2g", c->mean_dp);
     snprintf(b, sizeof b, "mean change of p of the centre crop; the largest is %.2g", c->max_dp);
-    put_card(out, a, b);
+    sk_html_card(out, a, b);
     sk_text_add(out, "</div>\n<p></p><div class=\"figures\">\n");
     sk_confusion first = {.title = "First model"}, second = {.title = "Second model"};
     memcpy(first.counts, page->metrics.confusion, sizeof first.counts);
     memcpy(second.counts, page->other_metrics.confusion, sizeof second.counts);
     const sk_figure left = sk_confusion_figure(&first), right = sk_confusion_figure(&second);
-    sk_status status = put_figure(out, &left, NULL, "Confusion matrix of the first model", page->in->model_path, err);
-    if (!status) status = put_figure(out, &right, NULL, "Confusion matrix of the second model", other, err);
+    sk_status status =
+        sk_html_figure(out, &left, NULL, "Confusion matrix of the first model", page->in->model_path, err);
+    if (!status) status = sk_html_figure(out, &right, NULL, "Confusion matrix of the second model", other, err);
     sk_text_add(out, "</div>\n");
     return status;
 }
@@ -229,7 +145,7 @@ static sk_status put_compared(const sk_page *page, sk_text *out, sk_error *err) 
 static sk_status put_curves(const sk_page *page, sk_text *out, sk_error *err) {
     const sk_figure figure = sk_curves_figure(&page->curves);
     sk_text_add(out, "<h2>Training</h2>\n");
-    return put_figure(out, &figure, "wide", "Loss and accuracy per epoch", page->in->run_dir, err);
+    return sk_html_figure(out, &figure, "wide", "Loss and accuracy per epoch", page->in->run_dir, err);
 }
 
 static sk_status put_tsne(const sk_page *page, sk_text *out, sk_error *err) {
@@ -245,34 +161,7 @@ static sk_status put_tsne(const sk_page *page, sk_text *out, sk_error *err) {
         in->feature_count, sk_tsne_perplexity(&in->tsne, in->evaluation->n), (unsigned long long)in->tsne.seed,
         in->tsne.iterations, page->kl);
     sk_text_add(out, "<h2>How the network sees the pictures</h2>\n");
-    return put_figure(out, &figure, "wide", "Map of the features, wrong verdicts ringed", caption, err);
-}
-
-/* As JPEG, the size that a gallery needs. */
-static sk_status put_picture(sk_text *out, const sk_image *image, const char *alt, sk_error *err) {
-    if (!image->data) {
-        sk_text_add(out, "<div class=\"none\">no picture</div>");
-        return SK_OK;
-    }
-    const int longer = image->width > image->height ? image->width : image->height;
-    const double fit = longer > GALLERY_SIDE ? (double)GALLERY_SIDE / longer : 1;
-    sk_image small = {0};
-    uint8_t *bytes = NULL;
-    size_t size = 0;
-    sk_status status =
-        sk_image_create((int)fmax(1, image->width * fit), (int)fmax(1, image->height * fit), &small, err);
-    if (!status) status = sk_image_resize(image, NULL, small.width, small.height, small.data, err);
-    if (!status) status = sk_image_encode(&small, 85, &bytes, &size, err);
-    if (!status) {
-        sk_text_add(out, "<img loading=\"lazy\" alt=\"");
-        put_escaped(out, alt);
-        sk_text_add(out, "\" src=\"data:image/jpeg;base64,");
-        put_base64(out, bytes, size);
-        sk_text_add(out, "\">");
-    }
-    sk_free_bytes(bytes);
-    sk_image_free(&small);
-    return status;
+    return sk_html_figure(out, &figure, "wide", "Map of the features, wrong verdicts ringed", caption, err);
 }
 
 static void put_probabilities(sk_text *out, const sk_verdict *v) {
@@ -289,7 +178,7 @@ static sk_status put_wrong_one(const sk_page *page, size_t index, sk_text *out, 
     in->pictures.get(in->pictures.user, in->evaluation->outcomes[index].sample, &image);
     sk_sample_caption(s, caption, sizeof caption);
     sk_text_add(out, "<figure>");
-    const sk_status status = put_picture(out, &image, caption, err);
+    const sk_status status = sk_html_picture(out, &image, caption, err);
     sk_text_add(out, "<figcaption><b>%s, called %s</b><br>", sk_verdict_words(s->label == SK_LABEL_BIRD),
                 sk_verdict_words(v->bird));
     put_probabilities(out, v);
@@ -299,9 +188,9 @@ static sk_status put_wrong_one(const sk_page *page, size_t index, sk_text *out, 
         put_probabilities(out, w);
     }
     sk_text_add(out, "<br>");
-    put_escaped(out, s->source);
+    sk_html_text(out, s->source);
     sk_text_add(out, "<br><span class=\"muted\">");
-    put_escaped(out, caption);
+    sk_html_text(out, caption);
     sk_text_add(out, "</span></figcaption></figure>\n");
     return status;
 }
@@ -321,22 +210,23 @@ static sk_status put_wrong(const sk_page *page, sk_text *out, sk_error *err) {
 
 sk_status sk_page_html(const sk_page *page, sk_text *out, sk_error *err) {
     sk_text_add(
-        out,
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
-        "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>siskin: evaluation of ");
-    put_escaped(out, sk_path_name(page->in->model_path));
+        out, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
+             "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>siskin: evaluation of ");
+    sk_html_text(out, sk_path_name(page->in->model_path));
     sk_text_add(out, "</title>\n<style>\n");
     sk_text_add_bytes(out, page_style, sizeof page_style - 1);
     sk_text_add(out, "</style></head>\n<body><main>\n<h1>Bird or no bird: <span class=\"path\">");
-    put_escaped(out, sk_path_name(page->in->model_path));
+    sk_html_text(out, sk_path_name(page->in->model_path));
     sk_text_add(out, "</span></h1>\n");
     put_headline(page, out);
     put_facts(page, out);
     sk_status status = put_results(page, out, err);
+    sk_html_calibration(page, out);
     if (!status && page->in->other) status = put_compared(page, out, err);
     if (!status && page->curves.n) status = put_curves(page, out, err);
     if (!status && page->points) status = put_tsne(page, out, err);
     if (!status) status = put_wrong(page, out, err);
+    if (!status && page->in->looks) status = sk_html_looks(page, out, err);
     if (status) return status;
     sk_text_add(out, "<details%s><summary>Per group (%zu)</summary>\n", page->group_count <= 12 ? " open" : "",
                 page->group_count);

@@ -93,6 +93,33 @@ static void put_outcome(sk_text *out, const sk_page *page, size_t i, int first) 
     sk_text_add(out, "}");
 }
 
+static void put_look(sk_text *out, const sk_page *page, const sk_look *look, int first) {
+    static const char *const lists[SK_LOOK_LISTS] = {"certain", "uncertain", "wrong"};
+    const sk_sample *s = &page->in->evaluation->samples[look->index];
+    put_text(out, first ? "\n      {\"path\": " : ",\n      {\"path\": ", s->path);
+    if (s->frame >= 0) sk_text_add(out, ", \"frame\": %lld", (long long)s->frame);
+    sk_text_add(out, ", \"list\": \"%s\"", lists[look->list]);
+    put_number(out, ", \"border\": ", look->border);
+    sk_text_add(out, "}");
+}
+
+static void put_looks(sk_text *out, const sk_page *page) {
+    const sk_looks *l = page->in->looks;
+    sk_text_add(out, ",\n  \"saliency\": {\"method\": \"%s\"", sk_saliency_method_name(l->method));
+    put_number(out, ", \"border\": ", SK_BORDER);
+    put_number(out, ", \"border_area\": ", SK_BORDER_AREA);
+    sk_text_add(out, ",\n    \"sources\": [");
+    for (size_t i = 0; i < l->row_count; i++) {
+        put_text(out, i ? ",\n      {\"name\": " : "\n      {\"name\": ", l->rows[i].source);
+        sk_text_add(out, ", \"label\": \"%s\", \"n\": %zu", sk_label_name(l->rows[i].label), l->rows[i].n);
+        put_number(out, ", \"border_share\": ", l->rows[i].share);
+        sk_text_add(out, "}");
+    }
+    sk_text_add(out, "],\n    \"pictures\": [");
+    for (size_t i = 0; i < l->count; i++) put_look(out, page, &l->looks[i], i == 0);
+    sk_text_add(out, "]}");
+}
+
 static void put_comparison(sk_text *out, const sk_page *page) {
     const sk_comparison *c = &page->comparison;
     put_text(out, ",\n  \"comparison\": {\"other\": ", page->in->other_name ? page->in->other_name : "");
@@ -128,13 +155,14 @@ void sk_page_json(const sk_page *page, sk_text *out) {
     put_metrics(out, &page->metrics);
     put_float(out, "},\n  \"calibration\": {\"temperature\": ", in->card.temperature);
     sk_text_add(out, ", ");
-    put_calibration(out, &page->calibration, 1);
+    put_calibration(out, &page->reliability.calibration, 1);
     sk_text_add(out, ",\n    \"without_temperature\": {");
-    put_calibration(out, &page->uncalibrated, 0);
+    put_calibration(out, &page->reliability.uncalibrated, 0);
     sk_text_add(out, "}}");
     put_slices(out, "sources", page->sources, page->source_count);
     put_slices(out, "groups", page->groups, page->group_count);
     if (in->other) put_comparison(out, page);
+    if (in->looks) put_looks(out, page);
     sk_text_add(out, ",\n  \"wrong\": [");
     for (size_t i = 0; i < page->wrong_count; i++) put_outcome(out, page, page->wrong[i], i == 0);
     sk_text_add(out, "%s],\n  \"pictures\": [", page->wrong_count ? "\n  " : "");

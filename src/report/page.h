@@ -8,6 +8,7 @@
 /* What is given; plain values, so that tests need neither a network nor a dataset on disk. */
 typedef struct sk_page_input {
     const sk_evaluation *evaluation, *other; /* other may be NULL */
+    const sk_looks *looks;                   /* may be NULL */
     const char *model_path, *other_name;     /* other_name may be NULL */
     sk_card card;
     int is_int8, feature_count;
@@ -23,7 +24,7 @@ typedef struct sk_page {
     const sk_page_input *in;
     sk_metrics metrics, other_metrics;
     sk_comparison comparison;
-    sk_calibration calibration, uncalibrated; /* of p, and of what p would be without the temperature */
+    sk_reliability reliability;
     sk_slice *sources, *groups;
     size_t source_count, group_count;
     size_t *wrong, wrong_count;

@@ -11,8 +11,9 @@ enum { SHEET_PICTURES = 200 };
 sk_status sk_page_make(const sk_page_input *input, sk_page *page, sk_error *err) {
     *page = (sk_page){.in = input, .kl = NAN};
     page->metrics = sk_evaluation_metrics(input->evaluation);
-    page->calibration = sk_evaluation_calibration(input->evaluation, 1);
-    page->uncalibrated = sk_evaluation_calibration(input->evaluation, (double)input->card.temperature);
+    page->reliability.temperature = (double)input->card.temperature;
+    page->reliability.calibration = sk_evaluation_calibration(input->evaluation, 1);
+    page->reliability.uncalibrated = sk_evaluation_calibration(input->evaluation, page->reliability.temperature);
     sk_status status = sk_evaluation_slices(input->evaluation, 0, &page->sources, &page->source_count, err);
     if (!status) status = sk_evaluation_slices(input->evaluation, 1, &page->groups, &page->group_count, err);
     if (!status) status = sk_wrong_list(input->evaluation, &page->wrong, &page->wrong_count, err);
@@ -77,12 +78,14 @@ static sk_status write_confusion(const char *dir, const char *name, const char *
 static sk_status write_figures(const char *dir, const sk_page *page, sk_error *err) {
     const sk_page_input *in = page->in;
     const sk_figure roc = sk_roc_figure(&page->roc), histogram = sk_histogram_figure(&page->roc);
+    const sk_figure reliability = sk_reliability_figure(&page->reliability);
     sk_status status = write_confusion(dir, "confusion", "Confusion matrix", &page->metrics, err);
     if (!status && in->other)
         status =
             write_confusion(dir, "confusion_other", "Confusion matrix of the second model", &page->other_metrics, err);
     if (!status) status = write_figure(dir, "roc", &roc, err);
     if (!status) status = write_figure(dir, "histogram", &histogram, err);
+    if (!status) status = write_figure(dir, "reliability", &reliability, err);
     if (!status && page->curves.n) {
         const sk_figure curves = sk_curves_figure(&page->curves);
         status = write_figure(dir, "curves", &curves, err);
@@ -91,6 +94,24 @@ static sk_status write_figures(const char *dir, const sk_page *page, sk_error *e
         const sk_tsne_map map = {"t-SNE of the pooled features", page->points, in->evaluation, in->pictures};
         const sk_figure figure = sk_tsne_figure(&map);
         status = write_figure(dir, "tsne", &figure, err);
+    }
+    return status;
+}
+
+static sk_status write_looks(const char *dir, const sk_page *page, sk_error *err) {
+    static const char *const names[SK_LOOK_LISTS] = {"saliency_certain", "saliency_uncertain", "saliency_wrong"};
+    static const char *const titles[SK_LOOK_LISTS] = {"What the model looked at: certain and right",
+                                                      "What the model looked at: uncertain and right",
+                                                      "What the model looked at: wrong"};
+    sk_status status = SK_OK;
+    for (int i = 0; i < SK_LOOK_LISTS && !status; i++) {
+        sk_saliency_picture *pictures = NULL;
+        size_t count = 0;
+        status = sk_looks_pictures(page->in->evaluation, page->in->looks, (sk_look_list)i, &pictures, &count, err);
+        const sk_saliency_sheet sheet = {titles[i], pictures, count < SK_SHEET_MOST ? count : SK_SHEET_MOST};
+        const sk_figure figure = sk_saliency_figure(&sheet);
+        if (!status) status = write_figure(dir, names[i], &figure, err);
+        sk_free(pictures);
     }
     return status;
 }
@@ -128,6 +149,7 @@ sk_status sk_page_write(const char *dir, const sk_page_input *input, const sk_ho
     if (!status && input->evaluation->features) status = add_tsne(&page, hooks, err);
     if (!status) status = write_figures(dir, &page, err);
     if (!status) status = write_sheet(dir, &page, err);
+    if (!status && input->looks) status = write_looks(dir, &page, err);
     if (!status) status = write_documents(dir, &page, err);
     sk_page_free(&page);
     return status;
@@ -139,6 +161,7 @@ static void gather(const sk_evaluation *evaluation, const sk_classifier *classif
                    const sk_cache *cache, const sk_report_options *options, sk_page_input *in) {
     *in = (sk_page_input){.evaluation = evaluation,
                           .other = options->other,
+                          .looks = options->looks,
                           .other_name = options->other_name,
                           .model_path = options->model_path ? options->model_path : "model",
                           .card = *sk_classifier_card(classifier),
