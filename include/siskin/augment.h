@@ -21,8 +21,10 @@ typedef struct sk_augment {
                                  * is mirrored and blurred with the distance, so that no border line tells */
     float cut, cut_max;         /* chance that the crop is moved over one of the four borders, and the largest share of
                                  * it that is lost there, at most .9; on the other side the same as with shrink */
-    float paste, paste_min;     /* chance that it is pasted on an empty frame of the training part as a soft-edged
-                                 * patch (its label stays, whichever it is), and the least side of the patch */
+    float paste, paste_min;     /* chance that its object is cut out with a soft mask and pasted on an empty frame
+                                 * instead (any picture; its label stays), and the object's least side as a share of
+                                 * the input; cut holds for it too. Empty frames are the training part's samples
+                                 * labelled nobird: half the time one of a clip, if there are any */
     /* ---- light: brightness, contrast and saturation are blends with black, with the mean grey and with each pixel's
      * grey, in a drawn order, as in torchvision's ColorJitter ---- */
     float brightness, contrast, saturation; /* strengths 0 to 1, factors 1-s to 1+s */

@@ -9,7 +9,7 @@
 #include "data/data.h"
 
 enum { TRIES = 6, BATCH = 64, STREAM_DECK = 0xdec };
-#define CLEAR 12 /* levels: an object that differs less from its ground can hardly be seen, so another try is made */
+#define CLEAR 20 /* levels: an object that differs less from its ground can hardly be seen, so another try is made */
 
 sk_compose_options sk_compose_defaults(void)
 {

@@ -185,20 +185,18 @@ static void soften(uint8_t *pixels, int width, int height)
 }
 
 /* ---- blending ----------------------------------------------------------------------------------- */
-/* Opacity at the middle of pixel (x, y) of the place: bilinear on the mask's grid. */
-static int opacity(const sk_mask *mask, const sk_place *place, int x, int y)
+/* Opacities of the mask's grid at the middle of line y of the place: bilinear, the first half; one more than the grid
+ * is wide, so that the second half needs no end. */
+static void opacity_line(const sk_mask *mask, const sk_place *place, int y, float line[SK_MASK_SIDE + 1])
 {
-    const float u = ((float)(place->mirrored ? place->width - 1 - x : x) + 0.5f) * (float)mask->width /
-                        (float)place->width - 0.5f;
     const float v = ((float)y + 0.5f) * (float)mask->height / (float)place->height - 0.5f;
-    const float cu = clamp(u, 0, (float)(mask->width - 1)), cv = clamp(v, 0, (float)(mask->height - 1));
-    const int x0 = (int)cu, y0 = (int)cv;
-    const int x1 = x0 + 1 < mask->width ? x0 + 1 : x0, y1 = y0 + 1 < mask->height ? y0 + 1 : y0;
-    const float fx = cu - (float)x0, fy = cv - (float)y0;
-    const uint8_t *top = mask->alpha + y0 * mask->width, *low = mask->alpha + y1 * mask->width;
-    const float a = (float)top[x0] + ((float)top[x1] - (float)top[x0]) * fx;
-    const float b = (float)low[x0] + ((float)low[x1] - (float)low[x0]) * fx;
-    return (int)(a + (b - a) * fy + 0.5f);
+    const float cv = clamp(v, 0, (float)(mask->height - 1));
+    const int y0 = (int)cv, y1 = y0 + 1 < mask->height ? y0 + 1 : y0;
+    for (int x = 0; x < mask->width; x++) {
+        const float a = mask->alpha[y0 * mask->width + x], b = mask->alpha[y1 * mask->width + x];
+        line[x] = a + (b - a) * (cv - (float)y0);
+    }
+    line[mask->width] = line[mask->width - 1];
 }
 
 static void blend(sk_image *ground, const uint8_t *pixels, const sk_mask *mask, const sk_place *place, uint8_t *alpha)
@@ -206,20 +204,26 @@ static void blend(sk_image *ground, const uint8_t *pixels, const sk_mask *mask, 
     const int x_from = place->x < 0 ? -place->x : 0, y_from = place->y < 0 ? -place->y : 0;
     const int x_to = place->x + place->width < ground->width ? place->width : ground->width - place->x;
     const int y_to = place->y + place->height < ground->height ? place->height : ground->height - place->y;
-    for (int y = y_from; y < y_to; y++)
+    const float step = (float)mask->width / (float)place->width, end = (float)(mask->width - 1);
+    float line[SK_MASK_SIDE + 1];
+    for (int y = y_from; y < y_to; y++) {
+        opacity_line(mask, place, y, line);
         for (int x = x_from; x < x_to; x++) {
-            const int a = opacity(mask, place, x, y);
+            const int own = place->mirrored ? place->width - 1 - x : x;
+            const float u = clamp(((float)own + 0.5f) * step - 0.5f, 0, end);
+            const int left = (int)u;
+            const int a = (int)(line[left] + (line[left + 1] - line[left]) * (u - (float)left) + 0.5f);
             if (!a)
                 continue;
             const size_t at = (size_t)(place->y + y) * (size_t)ground->width + (size_t)(place->x + x);
-            const uint8_t *from = pixels + ((size_t)y * (size_t)place->width +
-                                            (size_t)(place->mirrored ? place->width - 1 - x : x)) * 3;
+            const uint8_t *from = pixels + ((size_t)y * (size_t)place->width + (size_t)own) * 3;
             uint8_t *to = ground->data + at * 3;
             for (int c = 0; c < 3; c++)
                 to[c] = (uint8_t)((to[c] * (255 - a) + from[c] * a + 127) / 255);
             if (alpha)
                 alpha[at] = (uint8_t)a;
         }
+    }
 }
 
 sk_status sk_paste(sk_image *ground, const sk_image *picture, const sk_mask *mask, const sk_place *place,
@@ -240,11 +244,12 @@ sk_status sk_paste(sk_image *ground, const sk_image *picture, const sk_mask *mas
         return sk_fail_memory(err, "a picture to paste");
     const sk_status status = sk_image_resize(picture, NULL, place->width, place->height, pixels, err);
     if (status == SK_OK) {
-        tone own = tone_of(pixels, place->width, place->height, 1);
+        const int step = 1 + (place->width > 64) + (place->width > 128); /* some thousand pixels tell the tone */
+        tone own = tone_of(pixels, place->width, place->height, step);
         const tone other = tone_of(ground->data, ground->width, ground->height, 3);
         for (int i = 0; i < 2 && own.sharpness > other.sharpness * 1.2f; i++) {
             soften(pixels, place->width, place->height);
-            own.sharpness = tone_of(pixels, place->width, place->height, 1).sharpness;
+            own.sharpness = tone_of(pixels, place->width, place->height, step).sharpness;
         }
         relight(pixels, (size_t)place->width * (size_t)place->height, &own, &other, place);
         blend(ground, pixels, mask, place, alpha);
