@@ -23,6 +23,7 @@ static const cli_option options[] = {
      .least = 1, .most = 200},
     {0, "saliency-method", CLI_CHOICE, "NAME", "auto", "auto: cam for float models, occlusion for int8",
      .choices = "auto|cam|occlusion"},
+    {0, "shortcuts", CLI_FLAG, NULL, NULL, "judge again with frames, camera text, less resolution and no colour"},
     {0, "perplexity", CLI_DOUBLE, "P", "30", "of the t-SNE map", .least = 1, .most = 1000},
     {0, "iterations", CLI_INT, "N", "1000", "of the t-SNE map", .least = 1, .most = 100000},
     {0, "seed", CLI_INT, "N", "0", "of the t-SNE map", .least = 0, .most = 9e15},
@@ -38,6 +39,7 @@ typedef struct work {
     sk_classifier *model, *other_model;
     sk_evaluation *evaluation, *other;
     sk_looks *looks;
+    sk_shortcut shortcuts[SK_SHORTCUT_COUNT];
     sk_eval_options eval;
     sk_report_options report;
     char run[4096];
@@ -95,6 +97,21 @@ static void print_looks(const sk_looks *looks) {
         printf("%-*s %-8s %8zu %9s\n", width, looks->rows[i].source,
                looks->rows[i].label == SK_LABEL_BIRD ? "bird" : "no bird", looks->rows[i].n,
                percent(a, looks->rows[i].share));
+    }
+}
+
+static void print_shortcuts(const sk_shortcut *shortcuts) {
+    printf("\n%-18s %-26s %-26s\n", "shortcuts", "no bird: changed, p moves", "bird: changed, p moves");
+    for (int i = 0; i < SK_SHORTCUT_COUNT; i++) {
+        printf("%-18s", shortcuts[i].name);
+        for (int label = 0; label < SK_CLASS_COUNT; label++) {
+            const size_t n = shortcuts[i].n[label];
+            if (n)
+                printf(" %5zu %6.1f %%  %+.3f   ", shortcuts[i].flips[label],
+                       100. * (double)shortcuts[i].flips[label] / (double)n, shortcuts[i].mean_dp[label]);
+            else printf(" %-26s", "-");
+        }
+        printf("\n");
     }
 }
 
@@ -225,6 +242,12 @@ static sk_status choose(cli *c, work *w, sk_error *err) {
     return status ? status : sk_split_parse(cli_string(c, "split"), &e->split, err);
 }
 
+static sk_status test_shortcuts(cli *c, work *w, sk_error *err) {
+    if (!cli_flag(c, "shortcuts")) return SK_OK;
+    w->report.shortcuts = w->shortcuts;
+    return sk_evaluation_shortcuts(w->evaluation, w->model, w->cache, cli_hooks(c), w->shortcuts, err);
+}
+
 static sk_status look(cli *c, work *w, sk_error *err) {
     sk_saliency_method method;
     if (!cli_given(c, "saliency")) return SK_OK;
@@ -255,6 +278,7 @@ static sk_status evaluate(cli *c, work *w, sk_error *err) {
     w->report.run_dir = run_of(model, w->run, sizeof w->run);
     w->report.other = w->other;
     if (!status) status = look(c, w, err);
+    if (!status) status = test_shortcuts(c, w, err);
     w->report.other_name = second;
     if (!status && cli_given(c, "output"))
         status = sk_report_write(cli_string(c, "output"), w->evaluation, w->model, w->dataset, w->cache, &w->report,
@@ -287,6 +311,7 @@ static int print_text(cli *c, const work *w, sk_error *err) {
     if (!code) code = print_slices(c, w->evaluation, 1, err);
     if (code) return code;
     if (w->looks) print_looks(w->looks);
+    if (w->report.shortcuts) print_shortcuts(w->shortcuts);
     print_wrong(w, m.confusion[0][1] + m.confusion[1][0]);
     if (w->other) code = print_comparison(c, w->evaluation, w->other, w->report.other_name, err);
     if (!code && cli_given(c, "output")) printf("\nreport: %s/report.html\n", cli_string(c, "output"));
@@ -329,11 +354,14 @@ const cli_verb verb_eval = {
         "activation map (cam: float models) or by blurring away one place after the other (occlusion: any model, some "
         "80 times slower); and, per source and label, how much of it lies at the pictures' border, where a model looks "
         "that has learnt frames or overlaid text instead of birds.\n\n"
+        "With --shortcuts the same pictures are judged again with a black frame, a date in a corner, a bar with text, "
+        "from 128 and 192 pixels, and without colour: how many verdicts change for each label, and which way p "
+        "moves.\n\n"
         "With --compare a second model judges the same pictures by the same rule: difference of accuracy, verdicts "
         "that differ, "
         "McNemar's "
         "exact test, change of p.",
     .examples = "siskin eval run birds -o report\n"
-                "siskin eval run birds --saliency 24 -o report\n"
+                "siskin eval run birds --saliency 24 --shortcuts -o report\n"
                 "siskin eval run birds --crops 3 --penalty 0.8 --compare bird.skn -o report\n"
                 "siskin eval bird.skn birds --split val --json > val.json\n"};

@@ -48,6 +48,14 @@ static int write_pictures(void) {
     return fault;
 }
 
+/* Fresh weights answer .5 to everything; a steeper last layer makes the verdicts differ. */
+static sk_status strengthen(sk_model *model, sk_error *err) {
+    sk_tensor t;
+    const sk_status status = sk_model_find_tensor(model, "classifier.3.weight", &t, err);
+    for (size_t i = 0; !status && i < t.count; i++) t.data[i] *= 1e10f;
+    return status;
+}
+
 static int setup(void **state) {
     (void)state;
     sk_card card = sk_card_default(SK_ARCH_V3_SMALL);
@@ -61,6 +69,7 @@ static int setup(void **state) {
     if (!mkdtemp(folder) || write_pictures()) return 1;
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
     sk_status status = sk_model_create(&card, 3, &model, &err);
+    if (!status) status = strengthen(model, &err);
     if (!status) status = sk_model_write(model, path, &err);
     sk_model_free(model);
     if (!status) status = sk_classifier_open(path, &classifier, &err);
@@ -196,6 +205,56 @@ static void looks(void **state) {
     sk_evaluation_free(e);
 }
 
+static int stop_at_once(void *user) {
+    (void)user;
+    return 1;
+}
+
+/* Every change is judged over all pictures; that of the black frame is the one made by hand. */
+static void shortcuts(void **state) {
+    (void)state;
+    static uint8_t pixels[SIZE * SIZE * 3];
+    const sk_eval_options o = options_of(SK_CROPS_ONE);
+    sk_shortcut found[SK_SHORTCUT_COUNT], again[SK_SHORTCUT_COUNT];
+    sk_evaluation *e = NULL;
+    sk_error err = {0};
+    assert_int_equal(sk_evaluate(classifier, dataset, cache, &o, NULL, &e, NULL), SK_OK);
+    if (sk_evaluation_shortcuts(e, classifier, cache, NULL, found, &err)) fail_msg("%s", err.message);
+    double frame[2] = {0};
+    for (size_t i = 0; i < e->n; i++) { /* the frame by hand: 8 % of 64 pixels are 5 */
+        float p[2];
+        sk_image image;
+        const int bird = e->samples[i].label == SK_LABEL_BIRD;
+        sk_cache_image(cache, e->outcomes[i].sample, &image);
+        assert_int_equal(sk_crops_prepare(&image, SK_CROPS_ONE, SIZE, pixels, NULL), SK_OK);
+        for (int k = 0; k < SIZE * SIZE; k++)
+            if (k % SIZE < 5 || k % SIZE > 58 || k / SIZE < 5 || k / SIZE > 58) memset(pixels + 3 * k, 0, 3);
+        assert_int_equal(sk_classifier_run(classifier, pixels, 1, 1, p, NULL, NULL), SK_OK);
+        frame[bird] += (double)p[1] - (double)e->outcomes[i].verdict.p[0];
+    }
+    assert_true(fabs(frame[0]) > 1e-3 && fabs(frame[1]) > 1e-3); /* there is something to find */
+    for (int label = 0; label < 2; label++) {
+        size_t n = 0;
+        for (size_t i = 0; i < e->n; i++) n += e->samples[i].label == (sk_label)label;
+        assert_true(fabs(found[0].mean_dp[label] - frame[label] / (double)n) < 1e-6);
+        for (int k = 0; k < SK_SHORTCUT_COUNT; k++) {
+            assert_int_equal(found[k].n[label], n);
+            assert_true(found[k].flips[label] <= n && found[k].name[0]);
+        }
+    }
+    const sk_hooks hooks = {.cancelled = stop_at_once};
+    const long live = sk_memory_live();
+    assert_int_equal(sk_evaluation_shortcuts(e, classifier, cache, &hooks, again, &err), SK_ERR_CANCELLED);
+    for (long at = 0; at < 60; at++) {
+        sk_memory_fail_at(at, 0);
+        const sk_status status = sk_evaluation_shortcuts(e, classifier, cache, NULL, again, &err);
+        sk_memory_fail_at(-1, 0);
+        assert_true(status == SK_OK || status == SK_ERR_MEMORY);
+        assert_int_equal(sk_memory_live(), live);
+    }
+    sk_evaluation_free(e);
+}
+
 /* What calibrate fits is the minimum over the logits that the evaluation keeps; the handle answers by it. */
 static void calibrate(void **state) {
     (void)state;
@@ -221,11 +280,6 @@ static void calibrate(void **state) {
     assert_int_equal(sk_classifier_set_temperature(classifier, 1, NULL), SK_OK);
     sk_evaluation_free(e);
     sk_evaluation_free(after);
-}
-
-static int stop_at_once(void *user) {
-    (void)user;
-    return 1;
 }
 
 static void refusals(void **state) {
@@ -275,7 +329,7 @@ static void memory_faults(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(same_as_one_by_one), cmocka_unit_test(looks),
-                                       cmocka_unit_test(calibrate), cmocka_unit_test(refusals),
-                                       cmocka_unit_test(memory_faults)};
+                                       cmocka_unit_test(calibrate),          cmocka_unit_test(shortcuts),
+                                       cmocka_unit_test(refusals),           cmocka_unit_test(memory_faults)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -291,6 +291,10 @@ static const scene scenes[] = {{"many", 1250, 215, 3, 1, 1, SK_CROPS_THREE},
                                {"birds", 90, 6, 2, 0, 0, SK_CROPS_SQUEEZE},
                                {"single", 1, 1, 1, 0, 0, SK_CROPS_ONE}};
 
+static const sk_shortcut shortcuts[SK_SHORTCUT_COUNT] = {
+    {"a", {10, 4}, {3, 0}, {.25, -.125}}, {"b", {0, 4}, {0, 1}, {0, 1}}, {"c", {0}, {0}, {0}},
+    {"d", {1, 1}, {1, 1}, {1, -1}},       {"e", {0}, {0}, {0}},          {"f", {0}, {0}, {0}}};
+
 static void report(void **state) {
     (void)state;
     write_log();
@@ -303,6 +307,7 @@ static void report(void **state) {
         sk_page_input in = input_of(e, other);
         sk_looks *looks = i == 4 ? NULL : make_looks(e, i == 2 ? 0 : i == 0 ? 70 : 7);
         in.looks = looks;
+        in.shortcuts = looks ? shortcuts : NULL;
         in.card.temperature = i == 1 ? 1 : 1.6f;
         if (s->run) in.run_dir = run;
         sk_error err = {0};
@@ -338,6 +343,7 @@ static void document(void **state) {
     sk_page_input in = input_of(e, other);
     sk_looks *looks = make_looks(e, 4);
     in.looks = looks;
+    in.shortcuts = shortcuts;
     in.card.temperature = 2;
     sk_page page;
     sk_text text = {0}, again = {0};
@@ -374,6 +380,10 @@ static void document(void **state) {
     assert_true(number(cJSON_GetArrayItem(rows, 1), "border_share") == .345);
     assert_true(cJSON_IsNull(cJSON_GetObjectItem(cJSON_GetArrayItem(rows, 0), "border_share")));
     assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(saliency, "pictures")), 12);
+    const cJSON *changes = cJSON_GetObjectItem(json, "shortcuts"), *first = cJSON_GetArrayItem(changes, 0);
+    assert_int_equal(cJSON_GetArraySize(changes), SK_SHORTCUT_COUNT);
+    assert_true(number(cJSON_GetObjectItem(first, "nobird"), "flips") == 3);
+    assert_true(number(cJSON_GetObjectItem(first, "bird"), "mean_dp") == -.125);
     sk_looks_free(looks);
     cJSON_Delete(json);
     sk_text_free(&text);

@@ -156,6 +156,19 @@ sk_status sk_evaluation_looks(const sk_evaluation *evaluation, sk_classifier *cl
                               sk_error *err);
 void sk_looks_free(sk_looks *looks);
 
+/* ---- shortcuts: marks of a source that have nothing to do with birds --------------------------------------------- */
+#define SK_SHORTCUT_COUNT 6
+/* The pictures of an evaluation judged again by the same rule after one change: a black frame of 8 % of the side, a
+ * date in the lower right corner or on a black bar below (drawn into each crop), resolution lost to a shorter side of
+ * 128 or 192 pixels, no colour. Index of the arrays: label, 0 no bird, 1 bird. */
+typedef struct sk_shortcut {
+    const char *name; /* constant */
+    size_t n[SK_CLASS_COUNT], flips[SK_CLASS_COUNT]; /* flips: verdicts that are not what they were */
+    double mean_dp[SK_CLASS_COUNT]; /* mean change of p of bird of the centre crop; 0 without pictures */
+} sk_shortcut;
+sk_status sk_evaluation_shortcuts(const sk_evaluation *evaluation, sk_classifier *classifier, const sk_cache *cache,
+                                  const sk_hooks *hooks, sk_shortcut out[SK_SHORTCUT_COUNT], sk_error *err);
+
 /* Two models over the same pictures, e.g. float and int8. */
 typedef struct sk_comparison {
     size_t n, both_right, only_first, only_second, both_wrong;

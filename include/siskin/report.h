@@ -43,6 +43,7 @@ typedef struct sk_report_options {
     const char *other_name; /* NULL, or the name of `other` */
     const sk_evaluation *other; /* NULL, or a second evaluation over the same pictures (e.g. int8): compared */
     const sk_looks *looks;      /* NULL, or what the model looked at (sk_evaluation_looks) */
+    const sk_shortcut *shortcuts; /* NULL, or SK_SHORTCUT_COUNT of them (sk_evaluation_shortcuts) */
 } sk_report_options;
 sk_status sk_report_write(const char *dir, const sk_evaluation *evaluation, sk_classifier *classifier,
                           const sk_dataset *dataset, const sk_cache *cache, const sk_report_options *options,

@@ -226,6 +226,7 @@ sk_status sk_page_html(const sk_page *page, sk_text *out, sk_error *err) {
     if (!status && page->curves.n) status = put_curves(page, out, err);
     if (!status && page->points) status = put_tsne(page, out, err);
     if (!status) status = put_wrong(page, out, err);
+    if (page->in->shortcuts) sk_html_shortcuts(page, out);
     if (!status && page->in->looks) status = sk_html_looks(page, out, err);
     if (status) return status;
     sk_text_add(out, "<details%s><summary>Per group (%zu)</summary>\n", page->group_count <= 12 ? " open" : "",

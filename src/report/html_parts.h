@@ -21,6 +21,8 @@ sk_status sk_html_picture(sk_text *out, const sk_image *image, const char *alt, 
 /* ---- sections of their own files (html_trust.c) ---- */
 /* Calibration error with and without the temperature; the figure is among the results. */
 void sk_html_calibration(const sk_page *page, sk_text *out);
+/* What frames, text, resolution and colour change, if that was asked for. */
+void sk_html_shortcuts(const sk_page *page, sk_text *out);
 /* What the model looked at, if that was asked for. */
 sk_status sk_html_looks(const sk_page *page, sk_text *out, sk_error *err);
 

@@ -34,6 +34,40 @@ void sk_html_calibration(const sk_page *page, sk_text *out) {
                 "what it says; below it, the model finds birds too likely.</p>\n");
 }
 
+/* "3 (2.1 %)", a dash without pictures. */
+static void put_share(sk_text *out, size_t part, size_t whole) {
+    if (whole) sk_text_add(out, "<td>%zu (%.1f %%)</td>", part, 100. * (double)part / (double)whole);
+    else sk_text_add(out, "<td>\xe2\x80\x93</td>");
+}
+
+static void put_change(sk_text *out, double change, size_t n) {
+    if (n)
+        sk_text_add(out, "<td>%s%.3f</td>",
+                    change <= -.0005  ? "\xe2\x88\x92"
+                    : change >= .0005 ? "+"
+                                      : "",
+                    fabs(change));
+    else sk_text_add(out, "<td>\xe2\x80\x93</td>");
+}
+
+void sk_html_shortcuts(const sk_page *page, sk_text *out) {
+    sk_text_add(out,
+                "<h2>Shortcuts</h2>\n<p>The same pictures judged again with the marks of another source, none of "
+                "which has to do with a bird. Verdicts that change, and a p of bird that moves one way, say that the "
+                "model has learnt these marks.</p>\n<div class=\"scroll\"><table>\n<tr><th>Change</th><th>No bird: "
+                "verdicts changed</th><th>change of p</th><th>Bird: verdicts changed</th><th>change of p</th></tr>\n");
+    for (int i = 0; i < SK_SHORTCUT_COUNT; i++) {
+        const sk_shortcut *s = &page->in->shortcuts[i];
+        sk_text_add(out, "<tr><td>%s</td>", s->name);
+        for (int label = 0; label < SK_CLASS_COUNT; label++) {
+            put_share(out, s->flips[label], s->n[label]);
+            put_change(out, s->mean_dp[label], s->n[label]);
+        }
+        sk_text_add(out, "</tr>\n");
+    }
+    sk_text_add(out, "</table></div>\n");
+}
+
 static void put_border_rows(const sk_looks *looks, sk_text *out) {
     char a[32];
     sk_text_add(out, "<div class=\"scroll\"><table>\n<tr><th>Source</th><th>Label</th><th>Pictures</th>"
@@ -84,7 +118,7 @@ sk_status sk_html_looks(const sk_page *page, sk_text *out, sk_error *err) {
         out,
         "<h2>What the model looked at</h2>\n<p>Bright is what spoke most for the verdict in each picture, by %s. "
         "The border share is how much of that lies in the outer %.0f %% of the picture's sides; a map that is the "
-        "same everywhere has %.0f %% there. A share far above that in one source says that the model judges it "
+        "same everywhere has %.0f\xc2\xa0%% there. A share far above that in one source says that the model judges it "
         "by frames, bars or overlaid text rather than by the bird.</p>\n",
         looks->method == SK_SALIENCY_CAM
             ? "class activation (the last feature map, weighted by the gradient of the verdict)"

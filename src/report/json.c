@@ -120,6 +120,21 @@ static void put_looks(sk_text *out, const sk_page *page) {
     sk_text_add(out, "]}");
 }
 
+static void put_shortcuts(sk_text *out, const sk_shortcut *shortcuts) {
+    sk_text_add(out, ",\n  \"shortcuts\": [");
+    for (int i = 0; i < SK_SHORTCUT_COUNT; i++) {
+        put_text(out, i ? ",\n    {\"name\": " : "\n    {\"name\": ", shortcuts[i].name);
+        for (int label = 0; label < SK_CLASS_COUNT; label++) {
+            sk_text_add(out, ", \"%s\": {\"n\": %zu, \"flips\": %zu", sk_label_name((sk_label)label),
+                        shortcuts[i].n[label], shortcuts[i].flips[label]);
+            put_number(out, ", \"mean_dp\": ", shortcuts[i].mean_dp[label]);
+            sk_text_add(out, "}");
+        }
+        sk_text_add(out, "}");
+    }
+    sk_text_add(out, "]");
+}
+
 static void put_comparison(sk_text *out, const sk_page *page) {
     const sk_comparison *c = &page->comparison;
     put_text(out, ",\n  \"comparison\": {\"other\": ", page->in->other_name ? page->in->other_name : "");
@@ -163,6 +178,7 @@ void sk_page_json(const sk_page *page, sk_text *out) {
     put_slices(out, "groups", page->groups, page->group_count);
     if (in->other) put_comparison(out, page);
     if (in->looks) put_looks(out, page);
+    if (in->shortcuts) put_shortcuts(out, in->shortcuts);
     sk_text_add(out, ",\n  \"wrong\": [");
     for (size_t i = 0; i < page->wrong_count; i++) put_outcome(out, page, page->wrong[i], i == 0);
     sk_text_add(out, "%s],\n  \"pictures\": [", page->wrong_count ? "\n  " : "");

@@ -9,6 +9,7 @@
 typedef struct sk_page_input {
     const sk_evaluation *evaluation, *other; /* other may be NULL */
     const sk_looks *looks;                   /* may be NULL */
+    const sk_shortcut *shortcuts;            /* SK_SHORTCUT_COUNT or NULL */
     const char *model_path, *other_name;     /* other_name may be NULL */
     sk_card card;
     int is_int8, feature_count;

@@ -162,6 +162,7 @@ static void gather(const sk_evaluation *evaluation, const sk_classifier *classif
     *in = (sk_page_input){.evaluation = evaluation,
                           .other = options->other,
                           .looks = options->looks,
+                          .shortcuts = options->shortcuts,
                           .other_name = options->other_name,
                           .model_path = options->model_path ? options->model_path : "model",
                           .card = *sk_classifier_card(classifier),

@@ -85,6 +85,21 @@ done
 grep -q accuracy eval-one.json || fault "eval --json names no accuracy"
 ok eval one birds --split test -o report
 [ -s report/report.html ] || fault "eval -o writes no report.html"
+ok eval one birds --split test --saliency 2 --shortcuts -o looked
+for figure in reliability saliency_certain saliency_uncertain saliency_wrong; do
+    [ -s looked/$figure.png ] && [ -s looked/$figure.svg ] || fault "eval --saliency writes no $figure"
+done
+ok classify mmse.skn clips/feeder-01.mp4 --saliency sheet.png
+[ -s sheet.png ] && [ -s sheet.svg ] || fault "classify --saliency writes no sheet"
+for model in one mmse.skn; do
+    json calibrate $model birds -o calibrated
+    mv parsed fitted
+    json eval calibrated birds
+    python3 -c 'import json
+a, b = json.load(open("fitted")), json.load(open("parsed"))
+assert abs(a["temperature"] / b["calibration"]["temperature"] - 1) < 1e-6 and a["after"]["nll"] > 0' ||
+        fault "the temperature of siskin calibrate $model is not in the model that it writes"
+done
 grep -qE '(src|href)="(https?:)?//' report/report.html && fault "report.html fetches something from elsewhere"
 SISKIN_CPU=c ok classify mmse.skn clips/feeder-02.mp4 --json && sed 's/"ms":[^,}]*//g' out >c.json
 ok classify mmse.skn clips/feeder-02.mp4 --json && sed 's/"ms":[^,}]*//g' out >fast.json

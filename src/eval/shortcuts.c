@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What changes when a picture gets the marks of another source: the same pictures are judged again with a frame, a
+ * camera's text, less resolution, no colour. None of these has to do with a bird. */
+#include <string.h>
+
+#include "base/base.h"
+#include "eval/evaluation.h"
+#include "image/effects.h"
+
+enum { BATCH = 16 };
+typedef enum effect { FRAME, TEXT, BAR, FROM_128, FROM_192, GREY } effect;
+static const char *const names[SK_SHORTCUT_COUNT] = {"black frame",     "date in a corner", "text bar below",
+                                                     "from 128 pixels", "from 192 pixels",  "greyscale"};
+
+static void add_frame(uint8_t *pixels, int size) {
+    const int width = (size * 2 + 12) / 25; /* 8 % */
+    for (int y = 0; y < size; y++)
+        for (int x = 0; x < size; x++)
+            if (x < width || y < width || x >= size - width || y >= size - width)
+                memset(pixels + (y * size + x) * 3, 0, 3);
+}
+
+static sk_status add_text(uint8_t *pixels, int size, sk_text_ground ground, sk_error *err) {
+    const sk_stamp stamp = {
+        .text = "2024-05-17 06:31:22", .height = size / 20., .x = 1, .y = 1, .ink = {255, 255, 255}, .ground = ground};
+    return sk_stamp_draw(pixels, size, &stamp, err);
+}
+
+/* Resolution is lost before the crops are cut; everything else happens to each of them, so that it is always seen. */
+static sk_status prepare(const sk_image *image, sk_crops crops, int size, effect what, uint8_t *out, sk_error *err) {
+    sk_image small = {0};
+    const sk_image *from = image;
+    const size_t pixels = (size_t)size * (size_t)size;
+    sk_status status = SK_OK;
+    if (what == FROM_128 || what == FROM_192) {
+        status = sk_image_resize_shorter(image, what == FROM_128 ? 128 : 192, &small, err);
+        from = &small;
+    }
+    if (!status) status = sk_crops_prepare(from, crops, size, out, err);
+    for (int i = 0; i < sk_crops_count(crops) && !status; i++) {
+        uint8_t *crop = out + pixels * 3 * (size_t)i;
+        if (what == FRAME) add_frame(crop, size);
+        else if (what == TEXT) status = add_text(crop, size, SK_TEXT_OUTLINE, err);
+        else if (what == BAR) status = add_text(crop, size, SK_TEXT_STRIP, err);
+        else if (what == GREY) sk_light_saturation(crop, pixels, 0);
+    }
+    sk_image_free(&small);
+    return status;
+}
+
+typedef struct judging {
+    const sk_evaluation *e;
+    sk_classifier *classifier;
+    const sk_cache *cache;
+    uint8_t *images;
+    float *p;
+    int crops, size, threads;
+} judging;
+
+static sk_status prepare_batch(const judging *j, size_t first, int n, effect what, sk_error *err) {
+    const size_t bytes = (size_t)j->crops * (size_t)j->size * (size_t)j->size * 3;
+    sk_error errors[BATCH];
+    sk_status statuses[BATCH] = {SK_OK};
+#pragma omp parallel for schedule(dynamic) num_threads(j->threads)
+    for (int i = 0; i < n; i++) {
+        sk_image image;
+        sk_cache_image(j->cache, j->e->outcomes[first + (size_t)i].sample, &image);
+        statuses[i] = prepare(&image, j->e->options.crops, j->size, what, j->images + bytes * (size_t)i, &errors[i]);
+    }
+    for (int i = 0; i < n; i++) {
+        if (!statuses[i]) continue;
+        if (err) *err = errors[i];
+        return statuses[i];
+    }
+    return SK_OK;
+}
+
+static sk_status judge_batch(const judging *j, size_t first, int n, effect what, sk_shortcut *out, sk_error *err) {
+    const sk_eval_options *o = &j->e->options;
+    sk_status status = prepare_batch(j, first, n, what, err);
+    if (!status) status = sk_classifier_run(j->classifier, j->images, n * j->crops, o->threads, j->p, NULL, err);
+    for (int i = 0; i < n && !status; i++) {
+        const size_t at = first + (size_t)i;
+        const sk_verdict *was = &j->e->outcomes[at].verdict;
+        const int bird = j->e->samples[at].label == SK_LABEL_BIRD;
+        float p[3] = {0};
+        for (int c = 0; c < j->crops; c++) p[c] = j->p[(i * j->crops + c) * SK_CLASS_COUNT + SK_LABEL_BIRD];
+        const sk_verdict is = sk_decide(p, j->crops, o->threshold, o->penalty);
+        out->n[bird]++;
+        out->flips[bird] += (is.bird != 0) != (was->bird != 0);
+        out->mean_dp[bird] += (double)is.p[0] - (double)was->p[0];
+    }
+    return status;
+}
+
+static sk_status judge_all(const judging *j, const sk_hooks *hooks, sk_shortcut *out, sk_error *err) {
+    const size_t n = j->e->n;
+    for (size_t first = 0; first < n; first += BATCH) {
+        const int count = n - first < BATCH ? (int)(n - first) : BATCH;
+        for (int what = 0; what < SK_SHORTCUT_COUNT; what++) {
+            if (sk_cancelled(hooks)) return sk_fail(err, SK_ERR_CANCELLED, "the shortcut checks were stopped");
+            const sk_status status = judge_batch(j, first, count, (effect)what, &out[what], err);
+            if (status) return status;
+        }
+        sk_progress(hooks, "shortcuts", "images", first + (size_t)count, n);
+    }
+    return SK_OK;
+}
+
+sk_status sk_evaluation_shortcuts(const sk_evaluation *e, sk_classifier *classifier, const sk_cache *cache,
+                                  const sk_hooks *hooks, sk_shortcut out[SK_SHORTCUT_COUNT], sk_error *err) {
+    judging j = {.e = e,
+                 .classifier = classifier,
+                 .cache = cache,
+                 .crops = sk_crops_count(e->options.crops),
+                 .size = sk_classifier_card(classifier)->size,
+                 .threads = sk_thread_count(e->options.threads)};
+    const size_t most = (size_t)(BATCH * j.crops);
+    j.images = sk_alloc(most, (size_t)j.size * (size_t)j.size * 3);
+    j.p = sk_alloc(most * SK_CLASS_COUNT, sizeof *j.p);
+    for (int i = 0; i < SK_SHORTCUT_COUNT; i++) out[i] = (sk_shortcut){.name = names[i]};
+    const sk_status status =
+        j.images && j.p ? judge_all(&j, hooks, out, err) : sk_fail_memory(err, "the shortcut checks");
+    for (int i = 0; i < SK_SHORTCUT_COUNT; i++)
+        for (int label = 0; label < SK_CLASS_COUNT; label++)
+            if (out[i].n[label]) out[i].mean_dp[label] /= (double)out[i].n[label];
+    sk_free(j.images);
+    sk_free(j.p);
+    return status;
+}
