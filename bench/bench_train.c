@@ -18,13 +18,14 @@ static int say(const sk_error *err) {
 }
 
 int main(int argc, char **argv) {
-    int batch = 64, threads = 0, steps = 5, warm = 1;
+    int batch = 128, threads = 0, steps = 5, warm = 1, freeze_bn = 0;
     sk_arch arch = SK_ARCH_V3_SMALL;
     for (int i = 1; i + 1 < argc; i += 2) {
         if (!strcmp(argv[i], "--batch")) batch = atoi(argv[i + 1]);
         if (!strcmp(argv[i], "--threads")) threads = atoi(argv[i + 1]);
         if (!strcmp(argv[i], "--steps")) steps = atoi(argv[i + 1]);
         if (!strcmp(argv[i], "--warm")) warm = atoi(argv[i + 1]);
+        if (!strcmp(argv[i], "--freeze-bn")) freeze_bn = atoi(argv[i + 1]);
         if (!strcmp(argv[i], "--model") && !strcmp(argv[i + 1], "large")) arch = SK_ARCH_V3_LARGE;
     }
     if (batch < 2 || steps < 1 || warm < 0) {
@@ -32,7 +33,8 @@ int main(int argc, char **argv) {
         return 2;
     }
     const sk_card card = sk_card_default(arch);
-    const sk_engine_options options = {.batch = batch, .threads = sk_thread_count(threads), .dropout = 0.2f};
+    const sk_engine_options options = {.batch = batch, .threads = sk_thread_count(threads), .dropout = 0.2f,
+                                       .freeze_bn = freeze_bn};
     const sk_update_options update = {.kind = SK_OPTIMIZER_ADAM, .threads = options.threads};
     sk_model *model = NULL;
     sk_engine *engine = NULL;

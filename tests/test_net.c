@@ -310,7 +310,8 @@ static void frozen_norms(void **state) {
         at = 0;
         for (size_t i = 0; i < count; i++) {
             sk_model_tensor(model, i, &tensor, NULL);
-            if (tensor.trainable) memcpy(gradients[t] + at, sk_engine_gradient(engine, i), tensor.count * sizeof(float));
+            if (tensor.trainable)
+                memcpy(gradients[t] + at, sk_engine_gradient(engine, i), tensor.count * sizeof(float));
             else assert_memory_equal(gradients[t] + at, tensor.data, tensor.count * sizeof(float));
             at += tensor.count;
         }

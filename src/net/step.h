@@ -1,17 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One training step in sk_real: forward with batch statistics, loss, backward.
+/* One training step in sk_real: forward with batch statistics or frozen ones, loss, backward.
  *
- * Only the outputs of convolutions (before batch norm) and the outputs of whole blocks are kept. An activation is made
- * again from them, one picture at a time, where it is read, forward and backward: that costs a few instructions per
- * value on data in cache and saves writing and reading it in memory. The batch is cut into at most SK_CHUNKS groups of
- * pictures, whatever the number of threads; sums over the batch are added per chunk, then over the chunks in order, so
- * that results are the same bytes for any number of threads. Internal. */
+ * The step is a list of passes. Batch norm cuts it: a pass takes every picture from one batch norm whose sums are known
+ * to the next one whose sums it makes, while the picture's values are in cache; then all threads meet and the sums are
+ * finished. With frozen statistics nothing has to be met for, and each picture goes through all passes at once
+ * (step_frozen.c).
+ *
+ * Wide units. A unit that widens its input (the stem, an expansion, the head) has far more values than its input, so
+ * they are not sent through memory for the sake of batch norm: since y = W x, its mean and variance follow from the
+ * mean and the scatter of x, and the parts of its gradient that batch norm adds follow from the same scatter. Where x
+ * is narrow y itself is not kept either, but made again (sk_step_keeps).
+ *
+ * The batch is cut into at most SK_CHUNKS groups of pictures, whatever the number of threads. Sums over the batch are
+ * added per chunk, then over the chunks as a fixed tree (step_sums.c), so that results are the same bytes for any
+ * number of threads. Internal. */
 #ifndef SK_NET_STEP_H
 #define SK_NET_STEP_H
 
 #include "net/net.h"
 
-enum { SK_CHUNKS = 16, SK_SCRATCHES = 4, SK_STEM_ROWS = 8, SK_STEM_LD = 28 };
+enum {
+    SK_CHUNKS = 16,
+    SK_SCRATCHES = 4,
+    SK_STEM_ROWS = 8,        /* output rows of the stem that are made at a time */
+    SK_STEM_DEPTH = 27,      /* values of its input per output value: 3x3 pixels */
+    SK_STEM_LD = 28,         /* and their row stride */
+    SK_MAX_DEPTH = 160,      /* channels of the input of any wide unit */
+    SK_KEEP_DEPTH = 24,      /* a wide unit of a deeper input keeps its output: to make it again costs more */
+    SK_SCATTER_ROWS = 1024,  /* rows whose products are added in sk_real before they go on in double */
+    SK_GROUP_VALUES = 65536, /* small pictures go together through a layer up to so many values */
+    SK_FROZEN_PICTURES = 2   /* pictures that a thread takes through the whole network with frozen statistics */
+};
 
 typedef struct sk_step_options {
     int batch, threads, freeze_features, freeze_bn;
@@ -21,13 +40,20 @@ typedef struct sk_step_options {
 
 /* Training state of a unit. */
 typedef struct sk_unit_state {
-    sk_real *y;                                            /* [batch][rows][c], before batch norm */
+    sk_real *y; /* [slots][rows][c], before batch norm; NULL: a wide unit that is made again where it is read */
     sk_real *scale, *shift, *mean, *invstd, *ka, *kb, *kc; /* c each */
-    sk_real *forward, *backward;                           /* packed weights */
+    const sk_real *x;           /* wide but the stem: its input, the output of the block below */
+    sk_real *forward;           /* packed weights; depthwise: [k][k][c] */
+    sk_real *backward;          /* the same transposed; those of a wide unit hold batch norm's scale */
+    sk_real *folded;            /* wide and not kept: forward weights that hold batch norm's scale */
+    sk_real *spread;            /* wide: [c][depth], W times the scatter of its input */
+    sk_real *center;            /* wide: [depth], mean of its input */
+    sk_real *inner, *offset;    /* wide but the stem: what batch norm adds to dx is x inner + offset; inner is packed */
+    size_t sums_at, partial_at; /* where its sums and weight gradient are in a chunk's */
 } sk_unit_state;
 
 typedef struct sk_block_state {
-    sk_real *out;                             /* [batch][rows][c], the block's output */
+    sk_real *out;                             /* [slots][rows][c], the block's output */
     sk_real *pooled, *squeezed, *gate_in;     /* [batch][C], [batch][S], [batch][C]: before the activations */
     sk_real *gate;                            /* [batch][C] */
     sk_real *relu;                            /* [batch][S] */
@@ -35,32 +61,62 @@ typedef struct sk_block_state {
     sk_real *fc1, *fc2, *fc1_back, *fc2_back; /* packed weights */
 } sk_block_state;
 
-typedef struct sk_step {
+typedef struct sk_step sk_step;
+/* Takes pictures first..last-1 of a chunk through a pass. index: the block, or block_count for what follows the last.
+ */
+typedef void (*sk_step_work)(sk_step *s, int index, int chunk, int first, int last, sk_real *const *scratch);
+
+typedef struct sk_pass {
+    const char *what; /* for reports */
+    int index, unit;  /* unit: whose layer the pass belongs to */
+    sk_step_work work;
+    void (*finish)(sk_step *s, int index); /* when all pictures are through; may be NULL */
+    size_t sums, partial;                  /* values of a chunk that start at zero */
+} sk_pass;
+
+enum { SK_MAX_PASSES = 3 * SK_MAX_BLOCKS + 4 };
+
+struct sk_step {
     sk_net *net;
     const sk_kernels *k;
     sk_step_options options;
-    int threads, n, chunks;
+    int threads, n, chunks, slots;
+    uint64_t seed;
     sk_real lut[3 * 256];
     const uint8_t *images;
+    const int *labels;
+    sk_pass forward[SK_MAX_PASSES], backward[SK_MAX_PASSES];
+    int forward_count, backward_count, turn;
+    void (*on_pass)(void *user, const sk_pass *pass, double seconds); /* NULL but for measurements */
+    void *on_pass_user;
+
     sk_unit_state units[SK_MAX_UNITS];
     sk_block_state blocks[SK_MAX_BLOCKS];
-    sk_real *grad_narrow, *grad_wide, *grad_deep; /* gradients of block outputs, expanded and depthwise outputs */
-    size_t narrow_size, wide_size, deep_size;     /* values of one picture */
-    sk_real *scratch;                             /* [threads][SK_SCRATCHES][scratch_size] */
+    int *slot;                        /* [batch]: where the values of a picture are */
+    sk_real *grad_narrow, *grad_deep; /* [slots], gradients of block outputs and depthwise outputs */
+    size_t narrow_size, deep_size;    /* values of one picture */
+    sk_real *scratch;                 /* [threads][SK_SCRATCHES][scratch_size] */
     size_t scratch_size;
-    double *sums; /* [SK_CHUNKS][2*most channels] */
+    double *sums; /* [SK_CHUNKS][sums_size] */
     size_t sums_size;
-    sk_real *partial; /* [SK_CHUNKS][most weights of a layer] */
+    sk_real *partial; /* [SK_CHUNKS][partial_size], weight gradients */
     size_t partial_size;
+    sk_real *matrix; /* [c][depth], a wide unit's weights times a factor per channel */
+    size_t matrix_size;
+    sk_real *inner; /* [depth][depth], what is packed as a wide unit's */
+    sk_real *stem;  /* the stem's weights as [c][27] */
+
     sk_real *features, *hidden, *hidden_act, *logits; /* of the batch */
     sk_real *d_logits, *d_hidden, *d_features, *dropout;
     sk_real *linear1, *linear2, *linear1_back, *linear2_back; /* packed */
-    double *losses;
-    sk_real *class_weight; /* NULL: 1 each */
-    sk_real *gradients; /* all parameters, as net->values */
-    sk_runner *frozen;  /* features in evaluation mode */
-    void *pool;         /* everything above in one allocation */
-} sk_step;
+    double *losses;                                           /* [batch] */
+    double weights;                                           /* of the batch in the loss */
+    sk_real *class_weight;                                    /* NULL: 1 each */
+    int hits[SK_CHUNKS];                                      /* pictures whose largest logit is the label */
+    sk_real *gradients;                                       /* all parameters, as net->values */
+    sk_runner *frozen;                                        /* features in evaluation mode */
+    void *pool;                                               /* everything above in one allocation */
+};
 
 sk_status sk_step_create(sk_net *net, const sk_step_options *options, sk_step **out, sk_error *err);
 void sk_step_free(sk_step *step);
@@ -69,20 +125,69 @@ sk_status sk_step_run(sk_step *step, const uint8_t *images, const int *labels, i
 const sk_real *sk_step_gradient(const sk_step *step, int param); /* NULL if it is not trained */
 
 /* ---- shared by the files of the step ---- */
-void sk_step_forward(sk_step *s);  /* images to features */
-void sk_step_backward(sk_step *s); /* d_features to gradients of all features.* */
-/* Input of block b (activation of the stem, or output of the block before) of picture i; buf is used for the stem's. */
-const sk_real *sk_step_block_input(const sk_step *s, int b, int i, sk_real *buf);
-void sk_step_activate(const sk_step *s, int unit, int i, sk_real *out); /* activation of a unit, picture i */
-void sk_step_stem_rows(const sk_step *s, int i, int row, int end, sk_real *out);
+/* step_memory.c: measures all arrays, allocates them in one piece, hands them out. */
+sk_status sk_step_allocate(sk_step *s, sk_error *err);
+/* step_forward.c, step_backward.c: append their passes. */
+void sk_step_list_forward(sk_step *s);
+void sk_step_list_backward(sk_step *s);
+/* step_classify.c: features to losses and d_features of pictures; gradients when all pictures are through. */
+void sk_step_pack_classifier(sk_step *s);
+void sk_step_classify(sk_step *s, int chunk, int first, int last);
+void sk_step_classifier_gradients(sk_step *s);
+/* dw [out][in] = sum of dy x', dbias [out] = sum of dy, over the batch. */
+void sk_step_linear_gradients(const sk_step *s, const sk_real *dy, int out, const sk_real *x, int in, sk_real *dw,
+                              sk_real *dbias);
+/* step_frozen.c: forward and backward with frozen statistics. */
+void sk_step_run_frozen(sk_step *s);
 
-typedef void (*sk_step_work)(sk_step *s, int index, int chunk, int first, int last, sk_real *const *scratch);
-/* Calls work(index, chunk, pictures first..last-1) for every chunk, in parallel. */
-void sk_step_parallel(sk_step *s, int index, sk_step_work work);
+/* step_sums.c: what happens between two passes. */
+void sk_step_prepare_frozen(sk_step *s, int unit);    /* batch norm of the running statistics */
+void sk_step_finish_statistics(sk_step *s, int unit); /* ... of the sums of the chunks */
+void sk_step_finish_wide(sk_step *s, int unit);       /* ... of the sums of a wide unit's input */
+void sk_step_finish_norm(sk_step *s, int unit);       /* gradients of gamma and beta; ka, kb, kc */
+void sk_step_finish_weight(sk_step *s, int unit);     /* gradient of the weights */
+void sk_step_finish_inner(sk_step *s, int unit);      /* inner and offset of a wide unit */
+double sk_step_sum_losses(sk_step *s);                /* of the batch */
+
+/* step_forward.c: what backward makes again. */
+/* Before batch norm, of the pictures first..last-1: what is kept, or made in buf (the stem also needs rows). */
+const sk_real *sk_step_wide_y(const sk_step *s, int unit, int first, int last, sk_real *buf, sk_real *rows);
+void sk_step_activate(const sk_step *s, int unit, const sk_real *y, int pictures, sk_real *out);
+/* im2col of SK_STEM_ROWS output rows (or what is left) of picture i from `row` on; returns how many values per channel.
+ */
+int sk_step_stem_rows(const sk_step *s, int i, int row, sk_real *out);
+void sk_step_gemm(const sk_step *s, int rows, const sk_real *x, int k, const sk_real *packed, int n, sk_real *y);
+
+/* out = a * gate for pictures first..last-1 of block b; in place. */
+void sk_step_gate(const sk_step *s, int b, int first, int last, const sk_real *a, sk_real *out);
+
+/* step.c: the buffers of the calling thread. */
+typedef struct sk_scratch {
+    sk_real *at[SK_SCRATCHES];
+} sk_scratch;
+sk_scratch sk_step_scratch(const sk_step *s);
 
 static inline int sk_step_first(const sk_step *s, int chunk) /* first picture of a chunk */
 {
     return (int)((long)s->n * chunk / s->chunks);
+}
+/* The unit that widens the input of block `index` (0: the stem) or of the pooling (block_count: the head). */
+static inline int sk_step_wide(const sk_step *s, int index) {
+    if (index == s->net->block_count) return s->net->head;
+    return index ? s->net->blocks[index].expand : 0;
+}
+static inline int sk_step_is_wide(const sk_unit *u) { return u->op != SK_OP_DEPTHWISE && u->act != SK_ACT_NONE; }
+static inline int sk_step_depth(const sk_unit *u) { return u->op == SK_OP_CONV ? SK_STEM_DEPTH : u->in_c; }
+static inline const sk_real *sk_step_matrix(const sk_step *s, int unit) /* weights of a wide unit as [c][depth] */
+{
+    return unit ? s->net->params[s->net->units[unit].param].data : s->stem;
+}
+static inline int sk_step_keeps(const sk_step *s, int unit) { return s->units[unit].y != NULL; }
+/* End of the group of pictures that begins with i: those whose `size` values each are worked on together. */
+static inline int sk_step_group(int i, int last, size_t size) {
+    const int pictures = size < SK_GROUP_VALUES ? (int)(SK_GROUP_VALUES / size) : 1;
+
+    return i + pictures < last ? i + pictures : last;
 }
 static inline sk_bn sk_step_bn(const sk_step *s, int unit) {
     const sk_unit_state *u = &s->units[unit];
@@ -90,11 +195,25 @@ static inline sk_bn sk_step_bn(const sk_step *s, int unit) {
     return (sk_bn){u->scale, u->shift, u->mean};
 }
 static inline sk_real *sk_step_y(const sk_step *s, int unit, int i) {
-    return s->units[unit].y + (size_t)i * sk_unit_size(&s->net->units[unit]);
+    return s->units[unit].y + (size_t)s->slot[i] * sk_unit_size(&s->net->units[unit]);
 }
-static inline double *sk_step_sums(const sk_step *s, int chunk) { return s->sums + (size_t)chunk * s->sums_size; }
-static inline sk_real *sk_step_partial(const sk_step *s, int chunk) {
-    return s->partial + (size_t)chunk * s->partial_size;
+static inline const sk_real *sk_step_x(const sk_step *s, int unit, int i) /* input of a wide unit but the stem */
+{
+    const sk_unit *u = &s->net->units[unit];
+
+    return s->units[unit].x + (size_t)s->slot[i] * sk_unit_rows(u) * (size_t)u->in_c;
+}
+static inline sk_real *sk_step_out(const sk_step *s, int block, int i) {
+    return s->blocks[block].out + (size_t)s->slot[i] * sk_unit_size(&s->net->units[s->net->blocks[block].project]);
+}
+static inline double *sk_step_sums(const sk_step *s, int chunk, int unit) {
+    return s->sums + (size_t)chunk * s->sums_size + s->units[unit].sums_at;
+}
+static inline sk_real *sk_step_partial(const sk_step *s, int chunk, int unit) {
+    return s->partial + (size_t)chunk * s->partial_size + s->units[unit].partial_at;
+}
+static inline size_t sk_step_partial_end(const sk_step *s, int unit) {
+    return s->units[unit].partial_at + s->net->params[s->net->units[unit].param].count;
 }
 static inline sk_real *sk_step_grad(const sk_step *s, int param) {
     return s->gradients + (s->net->params[param].data - s->net->values);

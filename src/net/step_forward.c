@@ -1,127 +1,191 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Training forward. Batch norm forces a stop of all threads after each convolution; between two stops each picture goes
- * through "normalise + activate what the last convolution wrote, next convolution, sums for its batch norm" in cache.
- */
-#include <math.h>
+/* Training forward: the passes of a block. "statistics" writes the block's input and adds up what the batch norm of the
+ * wide unit above it needs; "depthwise" widens the input, activates and convolves it, all in cache; "project" brings it
+ * down again. */
 #include <string.h>
 
 #include "net/step.h"
 
-void sk_step_activate(const sk_step *s, int unit, int i, sk_real *out) {
-    const sk_unit *u = &s->net->units[unit];
-    const sk_bn bn = sk_step_bn(s, unit);
+void sk_step_gemm(const sk_step *s, int rows, const sk_real *x, int k, const sk_real *packed, int n, sk_real *y) {
+    const sk_gemm g = {.m = rows, .n = n, .k = k, .a = x, .lda = k, .packed = packed, .c = y, .ldc = n};
 
-    s->k->bn_forward(sk_step_y(s, unit, i), (int)sk_unit_rows(u), u->out_c, &bn, u->act, NULL, out);
+    s->k->gemm(&g);
 }
 
-const sk_real *sk_step_block_input(const sk_step *s, int b, int i, sk_real *buf) {
-    if (b < 1) {
-        sk_step_activate(s, 0, i, buf);
-        return buf;
-    }
-    return s->blocks[b - 1].out + (size_t)i * sk_unit_size(&s->net->units[s->net->blocks[b - 1].project]);
-}
-
-void sk_step_stem_rows(const sk_step *s, int i, int row, int end, sk_real *out) {
-    const int side = s->net->card.size;
+/* ---- wide units ---------------------------------------------------------------------------------------------- */
+int sk_step_stem_rows(const sk_step *s, int i, int row, sk_real *out) {
+    const int side = s->net->card.size, out_side = s->net->units[0].out_side;
+    const int end = row + SK_STEM_ROWS < out_side ? row + SK_STEM_ROWS : out_side;
 
     s->k->im2col_u8(s->images + (size_t)i * (size_t)side * (size_t)side * 3, side, side, s->lut, row, end, out,
                     SK_STEM_LD);
+    return (end - row) * out_side;
 }
 
-static void add_sums(sk_step *s, int unit, int chunk, int i) {
+/* y of pictures first..last-1: before batch norm, or after the activation if `folded`. */
+static void widen(const sk_step *s, int unit, int folded, int first, int last, sk_real *y, sk_real *rows) {
     const sk_unit *u = &s->net->units[unit];
-    double *sums = sk_step_sums(s, chunk);
+    const sk_unit_state *us = &s->units[unit];
+    sk_gemm g = {.m = (last - first) * (int)sk_unit_rows(u),
+                 .n = u->out_c,
+                 .k = sk_step_depth(u),
+                 .a = unit ? sk_step_x(s, unit, first) : rows,
+                 .lda = unit ? u->in_c : SK_STEM_LD,
+                 .packed = folded ? us->folded : us->forward,
+                 .bias = folded ? us->shift : NULL,
+                 .act = folded ? u->act : SK_ACT_NONE,
+                 .c = y,
+                 .ldc = u->out_c};
 
-    s->k->bn_sums(sk_step_y(s, unit, i), (int)sk_unit_rows(u), u->out_c, sk_step_y(s, unit, sk_step_first(s, chunk)),
-                  sums, sums + u->out_c);
+    if (unit) {
+        s->k->gemm(&g);
+        return;
+    }
+    for (int i = first; i < last; i++)
+        for (int row = 0; row < u->out_side; row += SK_STEM_ROWS) {
+            g.m = sk_step_stem_rows(s, i, row, rows);
+            s->k->gemm(&g);
+            g.c += (size_t)g.m * (size_t)u->out_c;
+        }
 }
 
-static void pointwise(sk_step *s, int unit, int chunk, int i, const sk_real *x) {
+const sk_real *sk_step_wide_y(const sk_step *s, int unit, int first, int last, sk_real *buf, sk_real *rows) {
+    if (sk_step_keeps(s, unit)) return sk_step_y(s, unit, first);
+    widen(s, unit, 0, first, last, buf, rows);
+    return buf;
+}
+
+void sk_step_activate(const sk_step *s, int unit, const sk_real *y, int pictures, sk_real *out) {
     const sk_unit *u = &s->net->units[unit];
-    const sk_gemm g = {.m = (int)sk_unit_rows(u),
-                       .n = u->out_c,
-                       .k = u->in_c,
-                       .a = x,
-                       .lda = u->in_c,
-                       .packed = s->units[unit].forward,
-                       .c = sk_step_y(s, unit, i),
-                       .ldc = u->out_c};
+    const sk_bn bn = sk_step_bn(s, unit);
 
-    s->k->gemm(&g);
-    add_sums(s, unit, chunk, i);
+    s->k->bn_forward(y, pictures * (int)sk_unit_rows(u), u->out_c, &bn, u->act, NULL, out);
 }
 
-/* Writes the output of block b: its projection normalised, plus its input where it is residual. */
-static const sk_real *block_output(sk_step *s, int b, int i, sk_real *buf) {
+/* Activation of a wide unit. */
+static void widen_and_activate(const sk_step *s, int unit, int first, int last, sk_real *a, sk_real *rows) {
+    if (!sk_step_keeps(s, unit)) {
+        widen(s, unit, 1, first, last, a, rows);
+        return;
+    }
+    widen(s, unit, 0, first, last, sk_step_y(s, unit, first), rows);
+    sk_step_activate(s, unit, sk_step_y(s, unit, first), last - first, a);
+}
+
+/* ---- statistics ------------------------------------------------------------------------------------------------ */
+/* Products of the columns of x, added up in sk_real for some rows, then in double. */
+typedef struct scatter {
+    const sk_step *s;
+    double *to; /* [depth][depth], then [depth]: sums of the columns */
+    sk_real *part;
+    int depth, rows;
+} scatter;
+
+static void scatter_flush(scatter *sc) {
+    const size_t count = (size_t)sc->depth * (size_t)(sc->depth + 1);
+
+    for (size_t i = 0; i < count; i++) sc->to[i] += (double)sc->part[i];
+    memset(sc->part, 0, (count + 1) * sizeof *sc->part); /* the stem's row stride is one more than its depth */
+    sc->rows = 0;
+}
+
+static void scatter_add(scatter *sc, const sk_real *x, int ldx, int rows) {
+    sc->s->k->gemm_tn(rows, sc->depth, sc->depth, x, ldx, x, ldx, sc->part);
+    sc->s->k->column_sums(x, rows, ldx, sc->part + (size_t)sc->depth * (size_t)sc->depth);
+    sc->rows += rows;
+    if (sc->rows >= SK_SCATTER_ROWS) scatter_flush(sc);
+}
+
+static void work_stem_statistics(sk_step *s, int index, int chunk, int first, int last, sk_real *const *scratch) {
+    const sk_unit *u = &s->net->units[0];
+    scatter sc = {s, sk_step_sums(s, chunk, 0), scratch[1], SK_STEM_DEPTH, 0};
+
+    (void)index;
+    if (s->options.freeze_bn) return;
+    memset(sc.part, 0, (size_t)SK_STEM_LD * SK_STEM_LD * sizeof *sc.part);
+    for (int i = first; i < last; i++)
+        for (int row = 0; row < u->out_side; row += SK_STEM_ROWS)
+            scatter_add(&sc, scratch[0], SK_STEM_LD, sk_step_stem_rows(s, i, row, scratch[0]));
+    scatter_flush(&sc);
+}
+
+/* Output of block b, pictures first..last-1: its projection normalised, plus its input where it is residual. */
+static void block_output(const sk_step *s, int b, int first, int last, sk_real *const *scratch) {
     const sk_block *block = &s->net->blocks[b];
     const sk_unit *u = &s->net->units[block->project];
     const sk_bn bn = sk_step_bn(s, block->project);
-    sk_real *out = s->blocks[b].out + (size_t)i * sk_unit_size(u);
+    const sk_real *add = NULL;
 
-    s->k->bn_forward(sk_step_y(s, block->project, i), (int)sk_unit_rows(u), u->out_c, &bn, SK_ACT_NONE,
-                     block->residual ? sk_step_block_input(s, b, i, buf) : NULL, out);
-    return out;
+    if (block->residual && b) add = sk_step_x(s, block->expand, first);
+    if (block->residual && !b) {
+        sk_step_activate(s, 0, sk_step_wide_y(s, 0, first, last, scratch[0], scratch[3]), last - first, scratch[0]);
+        add = scratch[0];
+    }
+    s->k->bn_forward(sk_step_y(s, block->project, first), (last - first) * (int)sk_unit_rows(u), u->out_c, &bn,
+                     SK_ACT_NONE, add, sk_step_out(s, b, first));
 }
 
-/* Input of block b, written now if it is a block's output. */
-static const sk_real *fresh_input(sk_step *s, int b, int i, sk_real *buf) {
-    return b < 1 ? sk_step_block_input(s, 0, i, buf) : block_output(s, b - 1, i, buf);
+static void work_statistics(sk_step *s, int index, int chunk, int first, int last, sk_real *const *scratch) {
+    const int unit = sk_step_wide(s, index);
+    const sk_unit *u = &s->net->units[unit], *below = &s->net->units[s->net->blocks[index - 1].project];
+    scatter sc = {s, sk_step_sums(s, chunk, unit), scratch[1], u->in_c, 0};
+
+    memset(sc.part, 0, (size_t)u->in_c * (size_t)(u->in_c + 1) * sizeof *sc.part);
+    for (int i = first, end; i < last; i = end) {
+        end = sk_step_group(i, last, sk_unit_size(below));
+        block_output(s, index - 1, i, end, scratch);
+        if (!s->options.freeze_bn)
+            scatter_add(&sc, sk_step_x(s, unit, i), u->in_c, (end - i) * (int)sk_unit_rows(below));
+    }
+    if (!s->options.freeze_bn) scatter_flush(&sc);
 }
 
-static void work_stem(sk_step *s, int index, int chunk, int first, int last, sk_real *const *scratch) {
-    const sk_unit *u = &s->net->units[0];
+/* Sums of a unit whose output is kept, around a row of the chunk. */
+static void add_sums(sk_step *s, int unit, int chunk, int i, int end) {
+    const sk_unit *u = &s->net->units[unit];
+    double *sums = sk_step_sums(s, chunk, unit);
 
-    (void)index;
-    for (int i = first; i < last; i++) {
-        for (int row = 0; row < u->out_side; row += SK_STEM_ROWS) {
-            const int end = row + SK_STEM_ROWS < u->out_side ? row + SK_STEM_ROWS : u->out_side;
-            const size_t at = (size_t)row * (size_t)(u->out_side * u->out_c);
-            const sk_gemm g = {.m = (end - row) * u->out_side,
-                               .n = u->out_c,
-                               .k = 27,
-                               .a = scratch[0],
-                               .lda = SK_STEM_LD,
-                               .packed = s->units[0].forward,
-                               .c = sk_step_y(s, 0, i) + at,
-                               .ldc = u->out_c};
+    if (s->options.freeze_bn) return;
+    s->k->bn_sums(sk_step_y(s, unit, i), (end - i) * (int)sk_unit_rows(u), u->out_c,
+                  sk_step_y(s, unit, sk_step_first(s, chunk)), sums, sums + u->out_c);
+}
 
-            sk_step_stem_rows(s, i, row, end, scratch[0]);
-            s->k->gemm(&g);
-        }
-        add_sums(s, 0, chunk, i);
+/* ---- convolutions ---------------------------------------------------------------------------------------------- */
+static void work_depthwise(sk_step *s, int index, int chunk, int first, int last, sk_real *const *scratch) {
+    const int wide = sk_step_wide(s, index), unit = s->net->blocks[index].dw;
+    const sk_unit *u = &s->net->units[wide];
+    const sk_dw d = sk_unit_dw(&s->net->units[unit]);
+
+    for (int i = first, end; i < last; i = end) {
+        end = sk_step_group(i, last, sk_unit_size(u));
+        widen_and_activate(s, wide, i, end, scratch[0], scratch[3]);
+        for (int j = i; j < end; j++)
+            s->k->dw_forward(&d, scratch[0] + (size_t)(j - i) * sk_unit_size(u), 0, s->units[unit].forward, NULL,
+                             SK_ACT_NONE, 0, d.oh, sk_step_y(s, unit, j));
+        add_sums(s, unit, chunk, i, end);
     }
 }
 
-static void work_expand(sk_step *s, int b, int chunk, int first, int last, sk_real *const *scratch) {
-    for (int i = first; i < last; i++)
-        pointwise(s, s->net->blocks[b].expand, chunk, i, fresh_input(s, b, i, scratch[0]));
-}
-
-static void work_depthwise(sk_step *s, int b, int chunk, int first, int last, sk_real *const *scratch) {
-    const sk_block *block = &s->net->blocks[b];
-    const sk_unit *u = &s->net->units[block->dw];
-    const sk_dw d = sk_unit_dw(u);
+void sk_step_gate(const sk_step *s, int b, int first, int last, const sk_real *a, sk_real *out) {
+    const sk_unit *dw = &s->net->units[s->net->blocks[b].dw];
 
     for (int i = first; i < last; i++) {
-        const sk_real *x = scratch[0];
+        const size_t at = (size_t)(i - first) * sk_unit_size(dw);
 
-        if (block->expand >= 0) sk_step_activate(s, block->expand, i, scratch[0]);
-        else x = fresh_input(s, b, i, scratch[0]);
-        s->k->dw_forward(&d, x, 0, s->units[block->dw].forward, NULL, SK_ACT_NONE, 0, d.oh, sk_step_y(s, block->dw, i));
-        add_sums(s, block->dw, chunk, i);
+        s->k->scale(a + at, (int)sk_unit_rows(dw), dw->out_c, s->blocks[b].gate + (size_t)i * (size_t)dw->out_c,
+                    out + at);
     }
 }
 
-/* Squeeze, two small layers, gate: kept for the backward pass; a becomes a * gate. */
-static void squeeze(sk_step *s, int b, int i, sk_real *a) {
+/* Squeeze, two small layers, gate, all kept for the backward pass; a becomes a * gate. */
+static void squeeze(const sk_step *s, int b, int first, int last, sk_real *a) {
     const sk_block *block = &s->net->blocks[b];
     const sk_block_state *bs = &s->blocks[b];
     const sk_unit *dw = &s->net->units[block->dw];
-    const int c = dw->out_c, q = block->squeeze, rows = (int)sk_unit_rows(dw);
-    const size_t at_c = (size_t)i * (size_t)c, at_q = (size_t)i * (size_t)q;
     const sk_param *p = &s->net->params[block->se_param];
-    const sk_gemm fc1 = {.m = 1,
+    const int c = dw->out_c, q = block->squeeze, rows = (int)sk_unit_rows(dw), pictures = last - first;
+    const size_t at_c = (size_t)first * (size_t)c, at_q = (size_t)first * (size_t)q;
+    const sk_gemm fc1 = {.m = pictures,
                          .n = q,
                          .k = c,
                          .a = bs->pooled + at_c,
@@ -130,7 +194,7 @@ static void squeeze(sk_step *s, int b, int i, sk_real *a) {
                          .bias = p[1].data,
                          .c = bs->squeezed + at_q,
                          .ldc = q};
-    const sk_gemm fc2 = {.m = 1,
+    const sk_gemm fc2 = {.m = pictures,
                          .n = c,
                          .k = q,
                          .a = bs->relu + at_q,
@@ -140,107 +204,70 @@ static void squeeze(sk_step *s, int b, int i, sk_real *a) {
                          .c = bs->gate_in + at_c,
                          .ldc = c};
 
-    s->k->pool(a, rows, c, bs->pooled + at_c);
+    for (int i = 0; i < pictures; i++)
+        s->k->pool(a + (size_t)i * sk_unit_size(dw), rows, c, bs->pooled + at_c + (size_t)i * (size_t)c);
     s->k->gemm(&fc1);
-    s->k->act((size_t)q, bs->squeezed + at_q, SK_ACT_RELU, bs->relu + at_q);
+    s->k->act((size_t)(pictures * q), bs->squeezed + at_q, SK_ACT_RELU, bs->relu + at_q);
     s->k->gemm(&fc2);
-    s->k->act((size_t)c, bs->gate_in + at_c, SK_ACT_HSIGMOID, bs->gate + at_c);
-    s->k->scale(a, rows, c, bs->gate + at_c, a);
+    s->k->act((size_t)(pictures * c), bs->gate_in + at_c, SK_ACT_HSIGMOID, bs->gate + at_c);
+    sk_step_gate(s, b, first, last, a, a);
 }
 
 static void work_project(sk_step *s, int b, int chunk, int first, int last, sk_real *const *scratch) {
     const sk_block *block = &s->net->blocks[b];
+    const sk_unit *dw = &s->net->units[block->dw], *u = &s->net->units[block->project];
 
-    for (int i = first; i < last; i++) {
-        sk_step_activate(s, block->dw, i, scratch[0]);
-        if (block->squeeze) squeeze(s, b, i, scratch[0]);
-        pointwise(s, block->project, chunk, i, scratch[0]);
+    for (int i = first, end; i < last; i = end) {
+        end = sk_step_group(i, last, sk_unit_size(dw));
+        sk_step_activate(s, block->dw, sk_step_y(s, block->dw, i), end - i, scratch[0]);
+        if (block->squeeze) squeeze(s, b, i, end, scratch[0]);
+        sk_step_gemm(s, (end - i) * (int)sk_unit_rows(u), scratch[0], u->in_c, s->units[block->project].forward,
+                     u->out_c, sk_step_y(s, block->project, i));
+        add_sums(s, block->project, chunk, i, end);
     }
 }
 
-static void work_head(sk_step *s, int index, int chunk, int first, int last, sk_real *const *scratch) {
-    (void)index;
-    for (int i = first; i < last; i++)
-        pointwise(s, s->net->head, chunk, i, block_output(s, s->net->block_count - 1, i, scratch[0]));
-}
-
+/* The head up to the pooled features. */
 static void work_pool(sk_step *s, int index, int chunk, int first, int last, sk_real *const *scratch) {
-    const sk_unit *u = &s->net->units[s->net->head];
+    const int unit = s->net->head;
+    const sk_unit *u = &s->net->units[unit];
 
     (void)index;
     (void)chunk;
-    for (int i = first; i < last; i++) {
-        sk_step_activate(s, s->net->head, i, scratch[0]);
-        s->k->pool(scratch[0], (int)sk_unit_rows(u), u->out_c, s->features + (size_t)i * (size_t)u->out_c);
+    for (int i = first, end; i < last; i = end) {
+        end = sk_step_group(i, last, sk_unit_size(u));
+        widen_and_activate(s, unit, i, end, scratch[0], NULL);
+        for (int j = i; j < end; j++)
+            s->k->pool(scratch[0] + (size_t)(j - i) * sk_unit_size(u), (int)sk_unit_rows(u), u->out_c,
+                       s->features + (size_t)j * (size_t)u->out_c);
     }
 }
 
-/* Mean and variance of channel c: each chunk counted from its own origin; its sums are moved to a common one. */
-static void combine(const sk_step *s, int unit, int c, double *mean, double *variance) {
-    const int channels = s->net->units[unit].out_c;
-    const double rows = (double)sk_unit_rows(&s->net->units[unit]), count = (double)s->n * rows;
-    const double common = (double)sk_step_y(s, unit, 0)[c];
-    double sum = 0, squares = 0;
+/* ---- the list -------------------------------------------------------------------------------------------------- */
+static void finish_wide(sk_step *s, int index) { sk_step_finish_wide(s, sk_step_wide(s, index)); }
+static void finish_depthwise(sk_step *s, int b) { sk_step_finish_statistics(s, s->net->blocks[b].dw); }
+static void finish_project(sk_step *s, int b) { sk_step_finish_statistics(s, s->net->blocks[b].project); }
 
-    for (int chunk = 0; chunk < s->chunks; chunk++) {
-        const int first = sk_step_first(s, chunk), last = sk_step_first(s, chunk + 1);
-        const double *sums = sk_step_sums(s, chunk), move = (double)sk_step_y(s, unit, first)[c] - common;
-        const double part = (last - first) * rows;
-
-        sum += sums[c] + part * move;
-        squares += sums[channels + c] + 2 * move * sums[c] + part * move * move;
-    }
-    *mean = common + sum / count;
-    *variance = squares / count - (sum / count) * (sum / count);
-    *variance = *variance > 0 ? *variance : 0;
+static void list(sk_step *s, sk_pass pass, size_t sums) {
+    pass.sums = sums;
+    s->forward[s->forward_count++] = pass;
 }
 
-static void normalise(sk_unit_state *us, const sk_param *p, int c, double mean, double variance) {
-    const double invstd = 1 / sqrt(variance + SK_BN_EPS), gamma = (double)p[SK_GAMMA].data[c];
-
-    us->mean[c] = (sk_real)mean;
-    us->invstd[c] = (sk_real)invstd;
-    us->scale[c] = (sk_real)(gamma * invstd);
-    us->shift[c] = (sk_real)((double)p[SK_BETA].data[c] - mean * gamma * invstd);
-}
-
-/* Statistics of the batch from the chunks' sums; running ones move towards them (variance unbiased, as torch does). */
-static void finish_statistics(sk_step *s, int unit) {
-    const sk_unit *u = &s->net->units[unit];
-    sk_unit_state *us = &s->units[unit];
-    sk_param *p = &s->net->params[u->param];
-    const double count = (double)s->n * (double)sk_unit_rows(u);
-
-    for (int c = 0; c < u->out_c; c++) {
-        double mean, variance;
-
-        if (s->options.freeze_bn) {
-            normalise(us, p, c, (double)p[SK_MEAN].data[c], (double)p[SK_VAR].data[c]);
-            continue;
-        }
-        combine(s, unit, c, &mean, &variance);
-        normalise(us, p, c, mean, variance);
-        if (count > 1) variance *= count / (count - 1);
-        p[SK_MEAN].data[c] = (sk_real)((1 - SK_BN_MOMENTUM) * (double)p[SK_MEAN].data[c] + SK_BN_MOMENTUM * mean);
-        p[SK_VAR].data[c] = (sk_real)((1 - SK_BN_MOMENTUM) * (double)p[SK_VAR].data[c] + SK_BN_MOMENTUM * variance);
-    }
-}
-
-static void run_unit(sk_step *s, int unit, int index, sk_step_work work) {
-    memset(s->sums, 0, (size_t)SK_CHUNKS * s->sums_size * sizeof *s->sums);
-    sk_step_parallel(s, index, work);
-    finish_statistics(s, unit);
-}
-
-void sk_step_forward(sk_step *s) {
+void sk_step_list_forward(sk_step *s) {
     const sk_net *net = s->net;
 
-    run_unit(s, 0, 0, work_stem);
-    for (int b = 0; b < net->block_count; b++) {
-        if (net->blocks[b].expand >= 0) run_unit(s, net->blocks[b].expand, b, work_expand);
-        run_unit(s, net->blocks[b].dw, b, work_depthwise);
-        run_unit(s, net->blocks[b].project, b, work_project);
+    for (int b = 0; b <= net->block_count; b++) {
+        const sk_block *block = &net->blocks[b];
+        const int wide = sk_step_wide(s, b);
+        const size_t depth = (size_t)sk_step_depth(&net->units[wide]);
+
+        list(s, (sk_pass){"statistics", b, wide, b ? work_statistics : work_stem_statistics, finish_wide},
+             depth * (depth + 1));
+        if (b == net->block_count) break;
+        list(s, (sk_pass){"depthwise", b, block->dw, work_depthwise, finish_depthwise},
+             2 * (size_t)net->units[block->dw].out_c);
+        list(s, (sk_pass){"project", b, block->project, work_project, finish_project},
+             2 * (size_t)net->units[block->project].out_c);
     }
-    run_unit(s, net->head, 0, work_head);
-    sk_step_parallel(s, 0, work_pool);
+    list(s, (sk_pass){"pool", net->block_count, net->head, work_pool, NULL}, 0);
 }

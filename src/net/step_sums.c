@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Between two passes: sums of the chunks become batch norms and gradients. Chunks are added as a binary tree over their
+ * numbers, (0+1)+(2+3) and so on: half of the chunks are half of the tree, wherever they were counted. */
+#include <math.h>
+#include <string.h>
+
+#include "net/step.h"
+
+/* ---- the tree -------------------------------------------------------------------------------------------------- */
+/* The first of `chunks` arrays of `count` values, `stride` apart, becomes the sum of all. */
+static void add_doubles(double *values, size_t stride, int chunks, size_t count) {
+    for (int step = 1; step < chunks; step *= 2)
+        for (int chunk = 0; chunk + step < chunks; chunk += 2 * step) {
+            double *to = values + (size_t)chunk * stride;
+            const double *from = to + (size_t)step * stride;
+
+            for (size_t i = 0; i < count; i++) to[i] += from[i];
+        }
+}
+
+static void add_reals(sk_real *values, size_t stride, int chunks, size_t count) {
+    for (int step = 1; step < chunks; step *= 2)
+        for (int chunk = 0; chunk + step < chunks; chunk += 2 * step) {
+            sk_real *to = values + (size_t)chunk * stride;
+            const sk_real *from = to + (size_t)step * stride;
+
+            for (size_t i = 0; i < count; i++) to[i] += from[i];
+        }
+}
+
+typedef struct moments {
+    double count, mean, squares; /* squares: of the differences from the mean */
+} moments;
+
+/* Chan, Golub and LeVeque, Updating formulae and a pairwise algorithm for computing sample variances (1979). */
+static moments join(moments a, moments b) {
+    const double count = a.count + b.count, delta = b.mean - a.mean;
+
+    return (moments){count, a.mean + delta * (b.count / count),
+                     a.squares + b.squares + delta * delta * (a.count * b.count / count)};
+}
+
+/* Moments of channel c of a unit; every chunk has counted from a row of its own. */
+static moments join_chunks(const sk_step *s, int unit, int c) {
+    const sk_unit *u = &s->net->units[unit];
+    moments m[SK_CHUNKS];
+
+    for (int chunk = 0; chunk < s->chunks; chunk++) {
+        const int first = sk_step_first(s, chunk);
+        const double *sums = sk_step_sums(s, chunk, unit);
+        const double count = (double)(sk_step_first(s, chunk + 1) - first) * (double)sk_unit_rows(u);
+
+        m[chunk] = (moments){count, (double)sk_step_y(s, unit, first)[c] + sums[c] / count,
+                             sums[u->out_c + c] - sums[c] * (sums[c] / count)};
+    }
+    for (int step = 1; step < s->chunks; step *= 2)
+        for (int chunk = 0; chunk + step < s->chunks; chunk += 2 * step) m[chunk] = join(m[chunk], m[chunk + step]);
+    return m[0];
+}
+
+double sk_step_sum_losses(sk_step *s) {
+    double sums[SK_CHUNKS] = {0};
+
+    for (int chunk = 0; chunk < s->chunks; chunk++)
+        for (int i = sk_step_first(s, chunk); i < sk_step_first(s, chunk + 1); i++) sums[chunk] += s->losses[i];
+    add_doubles(sums, 1, s->chunks, 1);
+    return sums[0];
+}
+
+/* ---- statistics ------------------------------------------------------------------------------------------------ */
+static void normalise(sk_step *s, int unit, int c, double mean, double variance) {
+    const sk_param *p = &s->net->params[s->net->units[unit].param];
+    sk_unit_state *us = &s->units[unit];
+    const double invstd = 1 / sqrt(variance + SK_BN_EPS), gamma = (double)p[SK_GAMMA].data[c];
+
+    us->mean[c] = (sk_real)mean;
+    us->invstd[c] = (sk_real)invstd;
+    us->scale[c] = us->ka[c] = (sk_real)(gamma * invstd);
+    us->shift[c] = (sk_real)((double)p[SK_BETA].data[c] - mean * gamma * invstd);
+}
+
+/* Running statistics move towards those of the batch (variance unbiased, as torch does). */
+static void set_statistics(sk_step *s, int unit, int c, double mean, double variance, double count) {
+    sk_param *p = &s->net->params[s->net->units[unit].param];
+
+    variance = variance > 0 ? variance : 0;
+    normalise(s, unit, c, mean, variance);
+    if (count > 1) variance *= count / (count - 1);
+    p[SK_MEAN].data[c] = (sk_real)((1 - SK_BN_MOMENTUM) * (double)p[SK_MEAN].data[c] + SK_BN_MOMENTUM * mean);
+    p[SK_VAR].data[c] = (sk_real)((1 - SK_BN_MOMENTUM) * (double)p[SK_VAR].data[c] + SK_BN_MOMENTUM * variance);
+}
+
+void sk_step_finish_statistics(sk_step *s, int unit) {
+    const sk_unit *u = &s->net->units[unit];
+
+#pragma omp parallel for num_threads(s->threads) schedule(static) if (u->out_c >= 64)
+    for (int c = 0; c < u->out_c; c++) {
+        const moments m = join_chunks(s, unit, c);
+
+        set_statistics(s, unit, c, m.mean, m.squares / m.count, m.count);
+    }
+}
+
+/* to = weights of a wide unit times a factor per channel. */
+static void scale_matrix(const sk_step *s, int unit, const sk_real *factor, sk_real *to) {
+    const sk_unit *u = &s->net->units[unit];
+    const sk_real *from = sk_step_matrix(s, unit);
+    const int depth = sk_step_depth(u);
+
+    for (int c = 0; c < u->out_c; c++, from += depth, to += depth)
+        for (int j = 0; j < depth; j++) to[j] = factor[c] * from[j];
+}
+
+static void pack_wide(sk_step *s, int unit) {
+    const sk_unit *u = &s->net->units[unit];
+    const sk_unit_state *us = &s->units[unit];
+    const int depth = sk_step_depth(u);
+
+    scale_matrix(s, unit, us->scale, s->matrix);
+#pragma omp parallel for num_threads(s->threads) schedule(static) if (u->out_c >= 64)
+    for (int i = 0; i < 2; i++) {
+        if (i == 0 && unit) s->k->gemm_pack(us->backward, depth, u->out_c, s->matrix, 1, depth);
+        if (i == 1 && us->folded) s->k->gemm_pack(us->folded, u->out_c, depth, s->matrix, depth, 1);
+    }
+}
+
+void sk_step_prepare_frozen(sk_step *s, int unit) {
+    const sk_unit *u = &s->net->units[unit];
+    const sk_param *p = &s->net->params[u->param];
+
+    for (int c = 0; c < u->out_c; c++) {
+        normalise(s, unit, c, (double)p[SK_MEAN].data[c], (double)p[SK_VAR].data[c]);
+        s->units[unit].kb[c] = s->units[unit].kc[c] = 0;
+    }
+    if (sk_step_is_wide(u)) pack_wide(s, unit);
+}
+
+/* y = W x: row c of `spread` becomes W_c S with S the scatter of x, the sum of (x-mean)(x-mean)'. Returns W_c S W_c',
+ * the sum of squares of channel c. */
+static double spread_row(const double *scatter, int depth, const sk_real *w, sk_real *spread) {
+    double row[SK_MAX_DEPTH] = {0}, squares = 0;
+
+    for (int l = 0; l < depth; l++) {
+        const double factor = (double)w[l], *from = scatter + (size_t)l * (size_t)depth;
+
+        for (int j = 0; j < depth; j++) row[j] += factor * from[j];
+    }
+    for (int j = 0; j < depth; j++) {
+        squares += row[j] * (double)w[j];
+        spread[j] = (sk_real)row[j];
+    }
+    return squares;
+}
+
+void sk_step_finish_wide(sk_step *s, int unit) {
+    const sk_unit *u = &s->net->units[unit];
+    sk_unit_state *us = &s->units[unit];
+    const int depth = sk_step_depth(u);
+    const size_t d = (size_t)depth;
+    const sk_real *matrix = sk_step_matrix(s, unit);
+    const double count = (double)s->n * (double)sk_unit_rows(u);
+    double *scatter = sk_step_sums(s, 0, unit), *mean = scatter + d * d;
+
+#pragma omp parallel num_threads(s->threads) if (depth >= 32)
+    {
+#pragma omp for schedule(static)
+        for (int j = 0; j <= depth; j++) add_doubles(scatter + (size_t)j * d, s->sums_size, s->chunks, d);
+#pragma omp for schedule(static)
+        for (int j = 0; j < depth; j++) {
+            for (int l = 0; l < depth; l++) scatter[(size_t)j * d + (size_t)l] -= mean[j] * mean[l] / count;
+            us->center[j] = (sk_real)(mean[j] / count);
+        }
+#pragma omp for schedule(static)
+        for (int c = 0; c < u->out_c; c++) {
+            const sk_real *w = matrix + (size_t)c * d;
+            const double squares = spread_row(scatter, depth, w, us->spread + (size_t)c * d);
+            double sum = 0;
+
+            for (int j = 0; j < depth; j++) sum += (double)w[j] * mean[j];
+            set_statistics(s, unit, c, sum / count, squares / count, count);
+        }
+    }
+    pack_wide(s, unit);
+}
+
+/* ---- gradients ------------------------------------------------------------------------------------------------- */
+/* Gradients of gamma and beta from the chunks' sums, and the three factors of dy = ka dz + kb (y - mean) + kc. */
+void sk_step_finish_norm(sk_step *s, int unit) {
+    const sk_unit *u = &s->net->units[unit];
+    sk_unit_state *us = &s->units[unit];
+    sk_real *d_gamma = sk_step_grad(s, u->param + SK_GAMMA), *d_beta = sk_step_grad(s, u->param + SK_BETA);
+    const double count = (double)s->n * (double)sk_unit_rows(u);
+    const double *sum = sk_step_sums(s, 0, unit), *sum_y = sum + u->out_c;
+
+    add_doubles(sk_step_sums(s, 0, unit), s->sums_size, s->chunks, 2 * (size_t)u->out_c);
+    for (int c = 0; c < u->out_c; c++) {
+        const double invstd = (double)us->invstd[c], ka = (double)us->ka[c];
+
+        d_beta[c] = (sk_real)sum[c];
+        d_gamma[c] = (sk_real)(sum_y[c] * invstd);
+        if (s->options.freeze_bn) continue; /* mean and variance do not depend on the pictures: kb = kc = 0 */
+        us->kb[c] = (sk_real)(-ka * invstd * invstd * sum_y[c] / count);
+        us->kc[c] = (sk_real)(-ka * sum[c] / count);
+    }
+}
+
+/* Row r of a unit's weight gradient goes from the kernels' layout to torch's: OHWI to OIHW, [k][k][C] to [C][k][k]. */
+static void store_row(const sk_unit *u, size_t r, const sk_real *row, sk_real *to) {
+    const size_t taps = (size_t)(u->kernel * u->kernel);
+
+    if (u->op == SK_OP_DEPTHWISE) {
+        for (size_t c = 0; c < (size_t)u->out_c; c++) to[c * taps + r] = row[c];
+    } else if (u->op == SK_OP_CONV) {
+        const size_t in = (size_t)u->in_c;
+
+        for (size_t j = 0; j < taps * in; j++) to[r * taps * in + j % in * taps + j / in] = row[j];
+    } else {
+        for (size_t j = 0; j < (size_t)u->in_c; j++) to[r * (size_t)u->in_c + j] = row[j];
+    }
+}
+
+void sk_step_finish_weight(sk_step *s, int unit) {
+    const sk_unit *u = &s->net->units[unit];
+    const sk_unit_state *us = &s->units[unit];
+    const int depthwise = u->op == SK_OP_DEPTHWISE, rows = depthwise ? u->kernel * u->kernel : u->out_c;
+    const size_t width = (size_t)(depthwise ? u->out_c : sk_step_depth(u));
+    const sk_real count = (sk_real)((double)s->n * (double)sk_unit_rows(u));
+    sk_real *to = sk_step_grad(s, u->param);
+
+#pragma omp parallel for num_threads(s->threads) schedule(static) if ((size_t)rows * width >= 4096)
+    for (int r = 0; r < rows; r++) {
+        sk_real *row = sk_step_partial(s, 0, unit) + (size_t)r * width;
+
+        add_reals(row, s->partial_size, s->chunks, width);
+        if (sk_step_is_wide(u)) { /* the sum of dy x' with dy = ka dz + kb (y - mean) + kc */
+            const sk_real *spread = us->spread + (size_t)r * width;
+
+            for (size_t j = 0; j < width; j++) row[j] *= us->ka[r];
+            if (!s->options.freeze_bn)
+                for (size_t j = 0; j < width; j++)
+                    row[j] += us->kb[r] * spread[j] + us->kc[r] * (count * us->center[j]);
+        }
+        store_row(u, (size_t)r, row, to);
+    }
+}
+
+/* dx = dy W has the parts kb (y - mean) W = (x - center) W' kb W, and kc W. */
+void sk_step_finish_inner(sk_step *s, int unit) {
+    const sk_unit *u = &s->net->units[unit];
+    const sk_unit_state *us = &s->units[unit];
+    const size_t depth = (size_t)u->in_c;
+    const sk_real *w = sk_step_matrix(s, unit);
+    double offset[SK_MAX_DEPTH] = {0};
+    sk_real *inner = s->inner;
+
+    scale_matrix(s, unit, us->kb, s->matrix);
+    memset(inner, 0, depth * depth * sizeof *inner);
+    s->k->gemm_tn(u->out_c, u->in_c, u->in_c, s->matrix, u->in_c, w, u->in_c, inner);
+    s->k->gemm_pack(us->inner, u->in_c, u->in_c, inner, 1, u->in_c);
+    for (int c = 0; c < u->out_c; c++)
+        for (size_t j = 0; j < depth; j++) offset[j] += (double)us->kc[c] * (double)w[(size_t)c * depth + j];
+    for (size_t p = 0; p < depth; p++)
+        for (size_t j = 0; j < depth; j++) offset[j] -= (double)us->center[p] * (double)inner[p * depth + j];
+    for (size_t j = 0; j < depth; j++) us->offset[j] = (sk_real)offset[j];
+}
