@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Batch norm: one pass over the rows for sums, one for normalise and activate, two for the gradient. Passes without
  * sums take four rows at a time, so that a channel's constants are loaded once for four values. Sums take 64 rows of a
- * vector of channels in four chains of single precision, then join the double sums. */
+ * vector of channels in four chains of single precision, then join the double sums. Most of y is in memory when a pass
+ * begins: each vector that is read calls for one that lies some kilobytes ahead, since neither order of reading is one
+ * that the CPU would foresee. */
 #include "kernels/x86/vector.h"
 #include "kernels/x86/x86.h"
 
-enum { ROWS = 4, SUM_ROWS = 64 };
+enum { ROWS = 4, SUM_ROWS = 64, AHEAD = 2048 /* values */ };
 
 /* to[lanes of the vector that exist] += v */
 SK_INLINE void add_double(double *to, int masked, int count, sk_vec v) {
@@ -21,20 +23,25 @@ SK_INLINE void add_double(double *to, int masked, int count, sk_vec v) {
 
 SK_INLINE sk_vec sum_of(const sk_vec *part) { return vec_add(vec_add(part[0], part[1]), vec_add(part[2], part[3])); }
 
+/* Distance in values from a block of SUM_ROWS to what is called for meanwhile. */
+static ptrdiff_t ahead_of(int c) { return SUM_ROWS * c > AHEAD ? SUM_ROWS * (ptrdiff_t)c : AHEAD; }
+
 /* ---- sums of y ---- */
-SK_INLINE void sums_vector(const int masked, sk_mask mask, const float *y, int rows, ptrdiff_t c, sk_vec origin,
-                           sk_vec *sum, sk_vec *sumsq) {
+SK_INLINE void sums_vector(const int masked, sk_mask mask, const float *y, const float *later, int rows, ptrdiff_t c,
+                           sk_vec origin, sk_vec *sum, sk_vec *sumsq) {
     sk_vec first[ROWS], second[ROWS];
     int r = 0;
 
     for (int i = 0; i < ROWS; i++) first[i] = second[i] = vec_zero();
-    for (; r + ROWS <= rows; r += ROWS, y += ROWS * c)
+    for (; r + ROWS <= rows; r += ROWS, y += ROWS * c) {
+        vec_call(later + r * SK_LANES, ROWS);
 #pragma GCC unroll 4
         for (int i = 0; i < ROWS; i++) {
             const sk_vec value = vec_sub(vec_load_part(y + i * c, masked, mask), origin);
             first[i] = vec_add(first[i], value);
             second[i] = vec_fma(value, value, second[i]);
         }
+    }
     for (; r < rows; r++, y += c) {
         const sk_vec value = vec_sub(vec_load_part(y, masked, mask), origin);
         first[0] = vec_add(first[0], value);
@@ -47,17 +54,19 @@ SK_INLINE void sums_vector(const int masked, sk_mask mask, const float *y, int r
 static void bn_sums(const float *y, int rows, int c, const float *origin, double *sum, double *sumsq) {
     const int whole = c - c % SK_LANES, rest = c - whole;
     const sk_mask mask = vec_first(rest);
+    const ptrdiff_t ahead = ahead_of(c);
     sk_vec first, second;
 
     for (int r0 = 0; r0 < rows; r0 += SUM_ROWS, y += SUM_ROWS * (ptrdiff_t)c) {
         const int count = rows - r0 < SUM_ROWS ? rows - r0 : SUM_ROWS;
         for (int j = 0; j < whole; j += SK_LANES) {
-            sums_vector(0, mask, y + j, count, c, vec_load(origin + j), &first, &second);
+            sums_vector(0, mask, y + j, y + ahead + count * j, count, c, vec_load(origin + j), &first, &second);
             vec_add_double(sum + j, first);
             vec_add_double(sumsq + j, second);
         }
         if (!rest) continue;
-        sums_vector(1, mask, y + whole, count, c, vec_load_first(origin + whole, mask), &first, &second);
+        sums_vector(1, mask, y + whole, y + ahead + count * whole, count, c, vec_load_first(origin + whole, mask),
+                    &first, &second);
         add_double(sum + whole, 1, rest, first);
         add_double(sumsq + whole, 1, rest, second);
     }
@@ -68,6 +77,7 @@ SK_INLINE void forward_vector(const int rows, const int masked, sk_mask mask, co
                               ptrdiff_t c, const sk_bn *bn, int j, const float *add, float *out) {
     const sk_vec scale = vec_load_part(bn->scale + j, masked, mask), shift = vec_load_part(bn->shift + j, masked, mask);
 
+    if (rows == ROWS) vec_call(y + AHEAD + ROWS * j, ROWS);
 #pragma GCC unroll 4
     for (int i = 0; i < rows; i++) {
         sk_vec z = vec_act(vec_fma(vec_load_part(y + i * c + j, masked, mask), scale, shift), act);
@@ -116,8 +126,9 @@ SK_INLINE void backward_value(const int masked, sk_mask mask, const sk_act act, 
     *second = vec_fma(gradient, vec_sub(value, of->mean), *second);
 }
 
-SK_INLINE void backward_vector(const int masked, int lanes, const sk_act act, const float *da, const float *y, int rows,
-                               ptrdiff_t c, const sk_bn *bn, float *dz, double *sum, double *sum_y) {
+SK_INLINE void backward_vector(const int masked, int lanes, const sk_act act, const float *da, const float *y,
+                               const float *later, int rows, ptrdiff_t c, const sk_bn *bn, float *dz, double *sum,
+                               double *sum_y) {
     const sk_mask mask = vec_first(lanes);
     const channel_values of = {vec_load_part(bn->scale, masked, mask), vec_load_part(bn->shift, masked, mask),
                                vec_load_part(bn->mean, masked, mask)};
@@ -126,11 +137,13 @@ SK_INLINE void backward_vector(const int masked, int lanes, const sk_act act, co
     int r = 0;
 
     for (int i = 0; i < ROWS; i++) first[i] = second[i] = vec_zero();
-    for (; r + ROWS <= rows; r += ROWS, at += ROWS * c)
+    for (; r + ROWS <= rows; r += ROWS, at += ROWS * c) {
+        vec_call(later + r * SK_LANES, ROWS);
 #pragma GCC unroll 4
         for (int i = 0; i < ROWS; i++)
             backward_value(masked, mask, act, da + at + i * c, y + at + i * c, &of, dz ? dz + at + i * c : NULL,
                            &first[i], &second[i]);
+    }
     for (; r < rows; r++, at += c)
         backward_value(masked, mask, act, da + at, y + at, &of, dz ? dz + at : NULL, &first[0], &second[0]);
     add_double(sum, masked, lanes, sum_of(first));
@@ -144,10 +157,11 @@ SK_INLINE void backward_sums_act(const sk_act act, const float *da, const float 
         for (int j = 0; j < c; j += SK_LANES) {
             const sk_bn of = {bn->scale + j, bn->shift + j, bn->mean + j};
             const ptrdiff_t at = (ptrdiff_t)r0 * c + j;
+            const float *later = y + (ptrdiff_t)r0 * c + ahead_of(c) + count * j;
             float *const to = dz ? dz + at : NULL;
             if (c - j >= SK_LANES)
-                backward_vector(0, SK_LANES, act, da + at, y + at, count, c, &of, to, sum + j, sum_y + j);
-            else backward_vector(1, c - j, act, da + at, y + at, count, c, &of, to, sum + j, sum_y + j);
+                backward_vector(0, SK_LANES, act, da + at, y + at, later, count, c, &of, to, sum + j, sum_y + j);
+            else backward_vector(1, c - j, act, da + at, y + at, later, count, c, &of, to, sum + j, sum_y + j);
         }
     }
 }
@@ -178,6 +192,7 @@ static void bn_backward(const float *dz, const float *y, int rows, int c, const 
         int j = 0;
         for (; j + SK_LANES <= c; j += SK_LANES) {
             const sk_vec a = vec_load(ka + j), b = vec_load(kb + j), k = vec_load(kc + j), m = vec_load(mean + j);
+            if (count == ROWS) vec_call(y + AHEAD + ROWS * j, ROWS), vec_call(dz + AHEAD + ROWS * j, ROWS);
             if (count == ROWS) backward_rows(ROWS, 0, vec_first(0), dz + j, y + j, c, a, b, k, m, dy + j);
             else backward_rows(1, 0, vec_first(0), dz + j, y + j, c, a, b, k, m, dy + j);
         }

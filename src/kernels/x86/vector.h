@@ -97,6 +97,12 @@ SK_INLINE void vec_store_part(float *to, int masked, sk_mask m, sk_vec v) {
     else vec_store(to, v);
 }
 
+/* Calls `vectors` vectors from memory into the caches; may point anywhere. */
+SK_INLINE void vec_call(const float *from, const int vectors) {
+#pragma GCC unroll 4
+    for (int i = 0; i < vectors * SK_LANES / 16; i++) _mm_prefetch((const char *)(from + 16 * i), _MM_HINT_T0);
+}
+
 /* act is a constant after inlining, or the same for a whole call. The ramp of the hard sigmoid has one rounding. */
 SK_INLINE sk_vec vec_act(sk_vec x, sk_act act) {
     if (act == SK_ACT_RELU) return vec_max(x, vec_zero());
