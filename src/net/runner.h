@@ -8,7 +8,7 @@
 enum {
     SK_RUN_GROUP = 64,      /* pictures whose features meet in the classifier */
     SK_RUN_LARGE = 4,       /* buffers of `large` values: input, output, expanded and depthwise output of a block */
-    SK_RUN_BAND = 48 * 1024 /* values that an expanded band may have to stay in the second-level cache */
+    SK_RUN_BAND = 96 * 1024 /* values that an expanded band may have to stay in the second-level cache */
 };
 
 typedef struct sk_packed_layer {
