@@ -139,11 +139,10 @@ int sk_model_feature_count(const sk_model *model) { return model->net->features;
 
 sk_status sk_model_forward(sk_model *model, const uint8_t *images, int n, int threads, float *logits, float *features,
                            sk_tap tap, void *tap_user, sk_error *err) {
-    int wanted = tap ? 1 : sk_thread_count(threads);
+    const int wanted = tap ? 1 : sk_run_threads(n, sk_thread_count(threads));
     sk_status status = SK_OK;
 
     if (n < 0) return sk_fail(err, SK_ERR_ARGUMENT, "%d pictures cannot be run", n);
-    wanted = wanted < n ? wanted : n > 0 ? n : 1; /* no working memory for threads without a picture */
     if (model->runner && sk_runner_threads(model->runner) < wanted) {
         sk_runner_free(model->runner);
         model->runner = NULL;

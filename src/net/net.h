@@ -98,6 +98,8 @@ void sk_runner_free(sk_runner *runner);
 int sk_runner_threads(const sk_runner *runner);
 /* Folds again: after the parameters or the card's normalisation have changed. */
 sk_status sk_runner_update(sk_runner *runner, sk_error *err);
+/* How many of `threads` threads serve n pictures: no more than pictures, but a few for one picture too. */
+int sk_run_threads(int n, int threads);
 /* logits [n][classes] or NULL, features [n][features] or NULL. Threads share the pictures out, or the rows of one
  * picture if there are fewer pictures than threads. With a tap all runs in one thread, one picture after the other. */
 void sk_runner_run(sk_runner *runner, const uint8_t *images, int n, int threads, sk_real *logits, sk_real *features,

@@ -262,11 +262,18 @@ static void run_group(sk_runner *r, const uint8_t *images, int n, int threads, s
     }
 }
 
+int sk_run_threads(int n, int threads) {
+    const int most = n > SK_RUN_TEAM ? n : SK_RUN_TEAM;
+
+    return threads < most ? threads : most;
+}
+
 void sk_runner_run(sk_runner *r, const uint8_t *images, int n, int threads, sk_real *logits, sk_real *features,
                    sk_net_tap tap, void *tap_user) {
     const sk_net *net = r->net;
     const size_t image_size = (size_t)net->card.size * (size_t)net->card.size * 3, width = (size_t)net->features;
-    const int used = tap ? 1 : threads < r->threads ? threads : r->threads, most = tap ? 1 : SK_RUN_GROUP;
+    const int used = tap ? 1 : sk_run_threads(n, threads < r->threads ? threads : r->threads);
+    const int most = tap ? 1 : SK_RUN_GROUP;
 
     for (int i = 0; i < n; i += most) {
         const int count = n - i < most ? n - i : most;

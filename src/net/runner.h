@@ -6,6 +6,7 @@
 #include "net/net.h"
 
 enum {
+    SK_RUN_TEAM = 4,        /* threads that share a picture's rows: more would mostly wait for each other */
     SK_RUN_GROUP = 64,      /* pictures whose features meet in the classifier */
     SK_RUN_LARGE = 4,       /* buffers of `large` values: input, output, expanded and depthwise output of a block */
     SK_RUN_BAND = 96 * 1024 /* values that an expanded band may have to stay in the second-level cache */
