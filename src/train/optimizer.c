@@ -58,59 +58,47 @@ void sk_update_free(sk_update *u) {
 }
 
 /* ---- one step ------------------------------------------------------------------------------------------------ */
-/* The scalars of one tensor's step. */
-typedef struct scalars {
-    sk_optimizer kind;
-    float shrink, decay, momentum, lr; /* shrink: AdamW's factor of the weights; decay: SGD's pull */
-    float step_size, inv_root;         /* Adam */
-} scalars;
-
-static scalars scalars_of(const sk_update *u, const sk_tensor *tensor, double lr) {
-    const sk_update_options *o = &u->options;
-    const double decay = tensor->rank > 1 ? o->weight_decay : 0, done = (double)u->step;
-    /* Features that stood still have no past that the bias correction could know of. */
-    const double t = is_feature(tensor) ? done - (double)o->head_steps : done;
-    return (scalars){.kind = o->kind,
-                     .shrink = o->kind == SK_OPTIMIZER_ADAMW ? (float)(1 - lr * decay) : 1,
-                     .decay = o->kind == SK_OPTIMIZER_SGD ? (float)decay : 0,
-                     .momentum = (float)o->momentum,
-                     .lr = (float)lr,
-                     .step_size = (float)(lr / (1 - pow(BETA1, t))),
-                     .inv_root = (float)(1 / sqrt(1 - pow(BETA2, t)))};
-}
-
-static void sgd(const scalars *s, size_t count, float *w, const float *gradient, float *velocity) {
+static void sgd(double lr, float decay, float momentum, size_t count, float *w, const float *gradient,
+                float *velocity) {
     for (size_t i = 0; i < count; i++) {
-        const float g = gradient[i] + s->decay * w[i];
-        velocity[i] = s->momentum * velocity[i] + g;
-        w[i] -= s->lr * (g + s->momentum * velocity[i]);
+        const float g = gradient[i] + decay * w[i];
+        velocity[i] = momentum * velocity[i] + g;
+        w[i] -= (float)lr * (g + momentum * velocity[i]);
     }
 }
 
-static void step_piece(const sk_update *u, const scalars *s, size_t i, size_t at, size_t count, float *w,
-                       const float *gradient) {
-    if (s->kind == SK_OPTIMIZER_SGD) {
-        sgd(s, count, w, gradient, u->first[i] + at);
+void sk_update_values(const sk_update_options *o, int decays, uint64_t t, double lr, size_t count, float *w,
+                      const float *gradient, float *first, float *second) {
+    const double decay = decays ? o->weight_decay : 0, steps = (double)t;
+    if (o->kind == SK_OPTIMIZER_SGD) {
+        sgd(lr, (float)decay, (float)o->momentum, count, w, gradient, first);
         return;
     }
-    if (s->shrink != 1)
-        for (size_t k = 0; k < count; k++) w[k] *= s->shrink;
-    sk_kernels_get()->adam(count, w, gradient, u->first[i] + at, u->second[i] + at, (float)BETA1, (float)BETA2,
-                           s->step_size, s->inv_root, (float)EPSILON);
+    const float shrink = (float)(1 - lr * decay);
+    if (o->kind == SK_OPTIMIZER_ADAMW && shrink != 1)
+        for (size_t k = 0; k < count; k++) w[k] *= shrink;
+    sk_kernels_get()->adam(count, w, gradient, first, second, (float)BETA1, (float)BETA2,
+                           (float)(lr / (1 - pow(BETA1, steps))), (float)(1 / sqrt(1 - pow(BETA2, steps))),
+                           (float)EPSILON);
 }
 
 static void average_piece(float keep, size_t count, const float *w, float *average) {
     for (size_t k = 0; k < count; k++) average[k] = keep * average[k] + (1 - keep) * w[k];
 }
 
-static void step_tensor(const sk_update *u, size_t i, const sk_tensor *tensor, const float *gradient, const scalars *s,
+static void step_tensor(const sk_update *u, size_t i, const sk_tensor *tensor, const float *gradient, double lr,
                         float keep) {
     const long pieces = (long)((tensor->count + PIECE - 1) / PIECE);
     const int threads = pieces < u->options.threads ? (int)pieces : u->options.threads;
+    /* Features that stood still have no past that Adam's bias correction could know of. */
+    const uint64_t t = is_feature(tensor) ? u->step - u->options.head_steps : u->step;
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
     for (long p = 0; p < pieces; p++) {
         const size_t at = (size_t)p * PIECE, left = tensor->count - at, count = left < PIECE ? left : PIECE;
-        if (gradient) step_piece(u, s, i, at, count, tensor->data + at, gradient + at);
+        float *second = u->second[i] ? u->second[i] + at : NULL;
+        if (gradient)
+            sk_update_values(&u->options, tensor->rank > 1, t, lr, count, tensor->data + at, gradient + at,
+                             u->first[i] + at, second);
         if (u->average[i]) average_piece(keep, count, tensor->data + at, u->average[i] + at);
     }
 }
@@ -123,8 +111,7 @@ sk_status sk_update_step(sk_update *u, const sk_engine *engine, double lr, sk_er
         sk_tensor tensor;
         const sk_status status = sk_model_tensor(u->model, i, &tensor, err);
         if (status != SK_OK) return status;
-        const scalars s = scalars_of(u, &tensor, lr);
-        step_tensor(u, i, &tensor, u->first[i] ? sk_engine_gradient(engine, i) : NULL, &s, keep);
+        step_tensor(u, i, &tensor, u->first[i] ? sk_engine_gradient(engine, i) : NULL, lr, keep);
     }
     return SK_OK;
 }

@@ -33,6 +33,10 @@ void sk_update_free(sk_update *update);
 /* One step with the engine's gradients at learning rate `lr`, then one of the average: average = d * average + (1 - d)
  * * weights, d = min(ema, (1 + step) / (10 + step)), so that the first steps do not drag the random start along. */
 sk_status sk_update_step(sk_update *update, const sk_engine *engine, double lr, sk_error *err);
+/* The arithmetic of it: `count` values of one tensor in their t-th step (from 1). decays: weight_decay is for them.
+ * first, second: as in sk_update; second is not touched with SGD. */
+void sk_update_values(const sk_update_options *options, int decays, uint64_t t, double lr, size_t count, float *w,
+                      const float *gradient, float *first, float *second);
 /* Exchanges the model's tensors and their averages; called twice it changes nothing. Without `ema` it does nothing. */
 sk_status sk_update_swap(sk_update *update, sk_error *err);
 
