@@ -11,6 +11,7 @@
 #include "image/codec.h"
 
 #define SIDE_MAX_TRAIN 0.8f
+#define SHADE_MIN_TRAIN 0.15f
 
 /* ---- place -------------------------------------------------------------------------------------- */
 /* Column and row sums of the mask, in the mirrored order if need be. */
@@ -285,6 +286,9 @@ sk_status sk_paste_train(const sk_image *picture, const sk_image *ground, const 
         return status;
     if (sk_rng_uniform(rng) < (double)options->cut)
         range.cut_max = options->cut_max;
-    const sk_place place = sk_place_draw(&mask, picture, size, size, &range, rng);
+    sk_place place = sk_place_draw(&mask, picture, size, size, &range, rng);
+    /* Half of the objects stand against the light, as at a feeder before a window: darker than their ground. */
+    if (sk_rng_uniform(rng) < 0.5)
+        place.shade = SHADE_MIN_TRAIN + (1 - SHADE_MIN_TRAIN) * (float)sk_rng_uniform(rng);
     return sk_paste(&canvas, picture, &mask, &place, NULL, err);
 }
