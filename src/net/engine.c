@@ -16,7 +16,8 @@ sk_status sk_engine_create(sk_model *model, const sk_engine_options *options, sk
                                    .freeze_bn = options->freeze_bn,
                                    .dropout = (double)options->dropout,
                                    .label_smoothing = (double)options->label_smoothing,
-                                   .class_weight = options->class_weights};
+                                   .class_weight = options->class_weights,
+                                   .sync = options->sync};
     sk_engine *engine = sk_calloc(1, sizeof *engine);
     sk_status status;
 

@@ -4,6 +4,7 @@
 #define SK_NET_ENGINE_H
 
 #include "base/base.h"
+#include "net/sync.h"
 #include "siskin/model.h"
 
 typedef struct sk_engine sk_engine;
@@ -16,13 +17,15 @@ typedef struct sk_engine_options {
     int freeze_bn;       /* batch norm uses and keeps its running statistics; gamma and beta are still trained */
     float label_smoothing; /* 0..1: share of the target that is spread over all classes */
     const float *class_weights; /* of the loss, one per class, positive; NULL: 1 each; copied */
+    const sk_sync *sync; /* other processes that take every step together with this one; NULL: none. Outlives the engine */
 } sk_engine_options;
 
 /* Allocates all activations and gradients. The model outlives the engine; running statistics are updated in it. */
 sk_status sk_engine_create(sk_model *model, const sk_engine_options *options, sk_engine **out, sk_error *err);
 void sk_engine_free(sk_engine *engine);
 /* images: n x size x size x 3 RGB bytes, labels: n class indices. Mean cross-entropy (over the weights) in *loss, count
- * of right top-1 in *correct; dropout masks are a function of `seed`. Gradients are overwritten. */
+ * of right top-1 in *correct; dropout masks are a function of `seed`. Gradients are overwritten. With other processes,
+ * images outside this one's share (sk_sync_share) are not read; labels are those of the whole batch. */
 sk_status sk_engine_step(sk_engine *engine, const uint8_t *images, const int *labels, int n, uint64_t seed,
                          double *loss, int *correct, sk_error *err);
 /* Gradient of tensor `index` (sk_model_tensor's order, same layout); NULL if it is not trained. */

@@ -32,7 +32,6 @@ sk_status sk_step_create(sk_net *net, const sk_step_options *options, sk_step **
     memset(s->gradients, 0, net->value_count * sizeof *s->gradients);
     for (int c = 0; s->class_weight && c < net->classes; c++) s->class_weight[c] = options->class_weight[c];
     if (!options->freeze_features) {
-        for (int i = 0; i < options->batch; i++) s->slot[i] = i;
         sk_step_list_forward(s);
         sk_step_list_backward(s);
     }
@@ -110,17 +109,17 @@ sk_scratch sk_step_scratch(const sk_step *s) {
 
 /* Every other pass takes the chunks from the last to the first: what the pass before touched last is still in cache. */
 static void run_pass(sk_step *s, const sk_pass *pass) {
-    const int threads = s->threads < s->chunks ? s->threads : s->chunks, last = s->chunks - 1;
+    const int count = s->last - s->first, threads = s->threads < count ? s->threads : count > 1 ? count : 1;
     const double start = s->on_pass ? sk_now() : 0;
 
     s->turn = !s->turn;
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
-    for (int i = 0; i <= last; i++) {
-        const int chunk = s->turn ? i : last - i;
+    for (int i = 0; i < count; i++) {
+        const int chunk = s->turn ? s->first + i : s->last - 1 - i;
         const sk_scratch scratch = sk_step_scratch(s);
 
-        memset(s->sums + (size_t)chunk * s->sums_size, 0, pass->sums * sizeof *s->sums);
-        memset(s->partial + (size_t)chunk * s->partial_size, 0, pass->partial * sizeof *s->partial);
+        memset(s->sums + (size_t)(chunk - s->first) * s->sums_size, 0, pass->sums * sizeof *s->sums);
+        memset(s->partial + (size_t)(chunk - s->first) * s->partial_size, 0, pass->partial * sizeof *s->partial);
         pass->work(s, pass->index, chunk, sk_step_first(s, chunk), sk_step_first(s, chunk + 1), scratch.at);
     }
     if (pass->finish) pass->finish(s, pass->index);
@@ -128,15 +127,23 @@ static void run_pass(sk_step *s, const sk_pass *pass) {
 }
 
 static void run_classifier(sk_step *s) {
-    sk_runner_run(s->frozen, s->images, s->n, s->threads, NULL, s->features, NULL, NULL);
+    const size_t side = (size_t)s->net->card.size;
+    const int first = sk_step_first(s, s->first), last = sk_step_first(s, s->last);
+
+    if (last > first)
+        sk_runner_run(s->frozen, s->images + (size_t)first * side * side * 3, last - first, s->threads, NULL,
+                      s->features + (size_t)first * (size_t)s->net->features, NULL, NULL);
 #pragma omp parallel for num_threads(s->threads) schedule(static)
-    for (int chunk = 0; chunk < s->chunks; chunk++)
+    for (int chunk = s->first; chunk < s->last; chunk++)
         sk_step_classify(s, chunk, sk_step_first(s, chunk), sk_step_first(s, chunk + 1));
     sk_step_classifier_gradients(s);
 }
 
 static void run_all(sk_step *s) {
+    const int first = sk_step_first(s, s->first), last = sk_step_first(s, s->last);
+
     pack_features(s);
+    for (int i = first; i < last; i++) s->slot[i] = i - first;
     if (s->options.freeze_bn) {
         for (int i = 0; i < s->net->unit_count; i++) sk_step_prepare_frozen(s, i);
         sk_step_run_frozen(s);
@@ -148,6 +155,9 @@ static void run_all(sk_step *s) {
 
 sk_status sk_step_run(sk_step *s, const uint8_t *images, const int *labels, int n, uint64_t seed, double *loss,
                       int *correct, sk_error *err) {
+    double mean_loss;
+    int right;
+
     if (n < 1 || n > s->options.batch)
         return sk_fail(err, SK_ERR_ARGUMENT, "a step of %d pictures does not fit an engine of 1 to %d", n,
                        s->options.batch);
@@ -158,7 +168,8 @@ sk_status sk_step_run(sk_step *s, const uint8_t *images, const int *labels, int 
     s->images = images;
     s->labels = labels;
     s->n = n;
-    s->chunks = n < SK_CHUNKS ? n : SK_CHUNKS;
+    s->chunks = sk_sync_chunks(n);
+    sk_sync_own_chunks(s->options.sync, n, &s->first, &s->last);
     s->seed = seed;
     s->weights = s->class_weight ? 0 : n;
     for (int i = 0; s->class_weight && i < n; i++) s->weights += (double)s->class_weight[labels[i]];
@@ -166,7 +177,10 @@ sk_status sk_step_run(sk_step *s, const uint8_t *images, const int *labels, int 
     sk_step_pack_classifier(s);
     if (s->options.freeze_features) run_classifier(s);
     else run_all(s);
-    if (loss) *loss = sk_step_sum_losses(s) / s->weights;
-    for (int chunk = 0; correct && chunk < s->chunks; chunk++) *correct = (chunk ? *correct : 0) + s->hits[chunk];
-    return SK_OK;
+    mean_loss = sk_step_sum_losses(s) / s->weights;
+    right = sk_step_sum_hits(s);
+    if (loss) *loss = mean_loss;
+    if (correct) *correct = right;
+    if (s->lost.code != SK_OK && err) *err = s->lost;
+    return s->lost.code;
 }

@@ -13,14 +13,14 @@
  *
  * The batch is cut into at most SK_CHUNKS groups of pictures, whatever the number of threads. Sums over the batch are
  * added per chunk, then over the chunks as a fixed tree (step_sums.c), so that results are the same bytes for any
- * number of threads. Internal. */
+ * number of threads, and of processes: each of these works on its own chunks (net/sync.h). Internal. */
 #ifndef SK_NET_STEP_H
 #define SK_NET_STEP_H
 
 #include "net/net.h"
+#include "net/sync.h"
 
 enum {
-    SK_CHUNKS = 16,
     SK_SCRATCHES = 4,
     SK_STEM_ROWS = 8,        /* output rows of the stem that are made at a time */
     SK_STEM_DEPTH = 27,      /* values of its input per output value: 3x3 pixels */
@@ -36,6 +36,7 @@ typedef struct sk_step_options {
     int batch, threads, freeze_features, freeze_bn;
     double dropout, label_smoothing;
     const float *class_weight; /* of the loss, one per class; NULL: 1 each; copied */
+    const sk_sync *sync; /* other processes that take the step, NULL: none */
 } sk_step_options;
 
 /* Training state of a unit. */
@@ -81,6 +82,7 @@ struct sk_step {
     const sk_kernels *k;
     sk_step_options options;
     int threads, n, chunks, slots;
+    int first, last; /* chunks of this process: first..last-1; all, if it is alone */
     uint64_t seed;
     sk_real lut[3 * 256];
     const uint8_t *images;
@@ -97,10 +99,12 @@ struct sk_step {
     size_t narrow_size, deep_size;    /* values of one picture */
     sk_real *scratch;                 /* [threads][SK_SCRATCHES][scratch_size] */
     size_t scratch_size;
-    double *sums; /* [SK_CHUNKS][sums_size] */
+    double *sums; /* [last - first][sums_size], the first becomes the sum */
     size_t sums_size;
-    sk_real *partial; /* [SK_CHUNKS][partial_size], weight gradients */
+    sk_real *partial; /* [last - first][partial_size], weight gradients, the first becomes the sum */
     size_t partial_size;
+    double *joined; /* [ranks][2 * channels], moments */
+    size_t channels; /* most of a unit */
     sk_real *matrix; /* [c][depth], a wide unit's weights times a factor per channel */
     size_t matrix_size;
     sk_real *inner; /* [depth][depth], what is packed as a wide unit's */
@@ -113,6 +117,7 @@ struct sk_step {
     double weights;                                           /* of the batch in the loss */
     sk_real *class_weight;                                    /* NULL: 1 each */
     int hits[SK_CHUNKS];                                      /* pictures whose largest logit is the label */
+    sk_error lost;                                            /* another process is lost: what follows means nothing */
     sk_real *gradients;                                       /* all parameters, as net->values */
     sk_runner *frozen;                                        /* features in evaluation mode */
     void *pool;                                               /* everything above in one allocation */
@@ -135,8 +140,7 @@ void sk_step_pack_classifier(sk_step *s);
 void sk_step_classify(sk_step *s, int chunk, int first, int last);
 void sk_step_classifier_gradients(sk_step *s);
 /* dw [out][in] = sum of dy x', dbias [out] = sum of dy, over the batch. */
-void sk_step_linear_gradients(const sk_step *s, const sk_real *dy, int out, const sk_real *x, int in, sk_real *dw,
-                              sk_real *dbias);
+void sk_step_linear_gradients(sk_step *s, sk_real *dy, int out, sk_real *x, int in, sk_real *dw, sk_real *dbias);
 /* step_frozen.c: forward and backward with frozen statistics. */
 void sk_step_run_frozen(sk_step *s);
 
@@ -148,6 +152,9 @@ void sk_step_finish_norm(sk_step *s, int unit);       /* gradients of gamma and 
 void sk_step_finish_weight(sk_step *s, int unit);     /* gradient of the weights */
 void sk_step_finish_inner(sk_step *s, int unit);      /* inner and offset of a wide unit */
 double sk_step_sum_losses(sk_step *s);                /* of the batch */
+int sk_step_sum_hits(sk_step *s);
+/* data: `size` bytes per picture of the batch; receives those of the other processes. */
+void sk_step_gather(sk_step *s, void *data, size_t size);
 
 /* step_forward.c: what backward makes again. */
 /* Before batch norm, of the pictures first..last-1: what is kept, or made in buf (the stem also needs rows). */
@@ -169,7 +176,7 @@ sk_scratch sk_step_scratch(const sk_step *s);
 
 static inline int sk_step_first(const sk_step *s, int chunk) /* first picture of a chunk */
 {
-    return (int)((long)s->n * chunk / s->chunks);
+    return sk_sync_first(s->n, chunk);
 }
 /* The unit that widens the input of block `index` (0: the stem) or of the pooling (block_count: the head). */
 static inline int sk_step_wide(const sk_step *s, int index) {
@@ -207,10 +214,10 @@ static inline sk_real *sk_step_out(const sk_step *s, int block, int i) {
     return s->blocks[block].out + (size_t)s->slot[i] * sk_unit_size(&s->net->units[s->net->blocks[block].project]);
 }
 static inline double *sk_step_sums(const sk_step *s, int chunk, int unit) {
-    return s->sums + (size_t)chunk * s->sums_size + s->units[unit].sums_at;
+    return s->sums + (size_t)(chunk - s->first) * s->sums_size + s->units[unit].sums_at;
 }
 static inline sk_real *sk_step_partial(const sk_step *s, int chunk, int unit) {
-    return s->partial + (size_t)chunk * s->partial_size + s->units[unit].partial_at;
+    return s->partial + (size_t)(chunk - s->first) * s->partial_size + s->units[unit].partial_at;
 }
 static inline size_t sk_step_partial_end(const sk_step *s, int unit) {
     return s->units[unit].partial_at + s->net->params[s->net->units[unit].param].count;

@@ -68,8 +68,9 @@ void sk_step_classify(sk_step *s, int chunk, int first, int last) {
 }
 
 /* Cut into output rows for the threads: a row does not depend on the cut. */
-void sk_step_linear_gradients(const sk_step *s, const sk_real *dy, int out, const sk_real *x, int in, sk_real *dw,
-                              sk_real *dbias) {
+void sk_step_linear_gradients(sk_step *s, sk_real *dy, int out, sk_real *x, int in, sk_real *dw, sk_real *dbias) {
+    sk_step_gather(s, dy, (size_t)out * sizeof *dy);
+    sk_step_gather(s, x, (size_t)in * sizeof *x);
     memset(dbias, 0, (size_t)out * sizeof *dbias);
     s->k->column_sums(dy, s->n, out, dbias);
 #pragma omp parallel for num_threads(s->threads) schedule(static)

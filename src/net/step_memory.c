@@ -80,15 +80,18 @@ static void lay_block(sk_step *s, arena *a, int index) {
     bs->fc2_back = reals(a, s->k->gemm_pack_size(q, c));
 }
 
+static int ranks(const sk_step *s) { return s->options.sync ? s->options.sync->ranks : 1; }
+
 static void lay_features(sk_step *s, arena *a) {
     for (int i = 0; i < s->net->unit_count; i++) lay_unit(s, a, i);
     for (int i = 0; i < s->net->block_count; i++) lay_block(s, a, i);
     s->slot = take(a, (size_t)s->options.batch, sizeof *s->slot);
+    s->joined = take(a, (size_t)ranks(s) * 2 * s->channels, sizeof *s->joined);
     s->grad_narrow = reals(a, (size_t)s->slots * s->narrow_size);
     s->grad_deep = reals(a, (size_t)s->slots * s->deep_size);
     s->scratch = reals(a, (size_t)s->threads * SK_SCRATCHES * s->scratch_size);
-    s->sums = take(a, SK_CHUNKS * s->sums_size, sizeof *s->sums);
-    s->partial = reals(a, SK_CHUNKS * s->partial_size);
+    s->sums = take(a, SK_CHUNKS / (size_t)ranks(s) * s->sums_size, sizeof *s->sums);
+    s->partial = reals(a, SK_CHUNKS / (size_t)ranks(s) * s->partial_size);
     s->matrix = reals(a, s->matrix_size);
     s->inner = reals(a, SK_MAX_DEPTH * SK_MAX_DEPTH);
     s->stem = reals(a, weight_count(s, 0));
@@ -143,14 +146,22 @@ static void place_sums(sk_step *s) {
     }
 }
 
+/* Most pictures of a batch of any size up to the largest that are this process's: chunks of one picture, or its part. */
+static int share(const sk_step *s) {
+    const int batch = s->options.batch, chunks = SK_CHUNKS / ranks(s), part = (batch + ranks(s) - 1) / ranks(s);
+
+    return chunks > part ? (chunks < batch ? chunks : batch) : part;
+}
+
 static void measure(sk_step *s) {
     const sk_net *net = s->net;
 
-    s->slots = s->options.freeze_bn ? s->threads * SK_FROZEN_PICTURES : s->options.batch;
+    s->slots = s->options.freeze_bn ? s->threads * SK_FROZEN_PICTURES : share(s);
     s->scratch_size = larger(SK_GROUP_VALUES, (size_t)net->units[0].out_side * SK_STEM_ROWS * SK_STEM_LD);
     for (int i = 0; i < net->unit_count; i++) {
         const size_t size = sk_unit_size(&net->units[i]);
 
+        s->channels = larger(s->channels, (size_t)net->units[i].out_c);
         s->scratch_size = larger(s->scratch_size, (size + 15) / 16 * 16);
         s->deep_size = larger(s->deep_size, net->units[i].op == SK_OP_DEPTHWISE ? size : 0);
         s->matrix_size = larger(s->matrix_size, sk_step_is_wide(&net->units[i]) ? weight_count(s, i) : 0);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Between two passes: sums of the chunks become batch norms and gradients. Chunks are added as a binary tree over their
- * numbers, (0+1)+(2+3) and so on: half of the chunks are half of the tree, wherever they were counted. */
+ * numbers, (0+1)+(2+3) and so on: half of the chunks are half of the tree, and may be counted in another process. */
 #include <math.h>
 #include <string.h>
 
@@ -40,27 +40,91 @@ static moments join(moments a, moments b) {
                      a.squares + b.squares + delta * delta * (a.count * b.count / count)};
 }
 
-/* Moments of channel c of a unit; every chunk has counted from a row of its own. */
+static moments join_all(moments *m, int count) {
+    for (int step = 1; step < count; step *= 2)
+        for (int i = 0; i + step < count; i += 2 * step) m[i] = join(m[i], m[i + step]);
+    return m[0];
+}
+
+static double rows_of(const sk_step *s, int unit, int first, int last) {
+    return (double)(sk_step_first(s, last) - sk_step_first(s, first)) * (double)sk_unit_rows(&s->net->units[unit]);
+}
+
+/* Moments of channel c of a unit in the chunks of this process; every chunk has counted from a row of its own. */
 static moments join_chunks(const sk_step *s, int unit, int c) {
     const sk_unit *u = &s->net->units[unit];
+    moments m[SK_CHUNKS] = {{0}};
+
+    for (int chunk = s->first; chunk < s->last; chunk++) {
+        const double *sums = sk_step_sums(s, chunk, unit), count = rows_of(s, unit, chunk, chunk + 1);
+
+        m[chunk - s->first] = (moments){count, (double)sk_step_y(s, unit, sk_step_first(s, chunk))[c] + sums[c] / count,
+                                        sums[u->out_c + c] - sums[c] * (sums[c] / count)};
+    }
+    return join_all(m, s->last - s->first);
+}
+
+/* ... of all processes. */
+static moments join_ranks(const sk_step *s, int unit, int c) {
+    const size_t channels = (size_t)s->net->units[unit].out_c;
+    const int each = SK_CHUNKS / (s->options.sync ? s->options.sync->ranks : 1);
+    const int active = sk_sync_active(s->options.sync, s->n);
     moments m[SK_CHUNKS];
 
-    for (int chunk = 0; chunk < s->chunks; chunk++) {
-        const int first = sk_step_first(s, chunk);
-        const double *sums = sk_step_sums(s, chunk, unit);
-        const double count = (double)(sk_step_first(s, chunk + 1) - first) * (double)sk_unit_rows(u);
+    for (int r = 0; r < active; r++) {
+        const double *own = s->joined + (size_t)r * 2 * channels;
+        const int last = (r + 1) * each < s->chunks ? (r + 1) * each : s->chunks;
 
-        m[chunk] = (moments){count, (double)sk_step_y(s, unit, first)[c] + sums[c] / count,
-                             sums[u->out_c + c] - sums[c] * (sums[c] / count)};
+        m[r] = (moments){rows_of(s, unit, r * each, last), own[c], own[channels + (size_t)c]};
     }
-    for (int step = 1; step < s->chunks; step *= 2)
-        for (int chunk = 0; chunk + step < s->chunks; chunk += 2 * step) m[chunk] = join(m[chunk], m[chunk + step]);
-    return m[0];
+    return join_all(m, active);
+}
+
+/* ---- over the processes ------------------------------------------------------------------------------------------ */
+/* What each process has added up becomes the sum of all; size: of one value. */
+static void sum_ranks(sk_step *s, void *values, size_t count, size_t size) {
+    if (s->lost.code == SK_OK)
+        sk_sync_sum(s->options.sync, values, count, size, sk_sync_active(s->options.sync, s->n), &s->lost);
+}
+
+static void gather_parts(sk_step *s, void *data, size_t starts[SK_CHUNKS + 1]) {
+    if (s->lost.code == SK_OK) sk_sync_gather(s->options.sync, data, starts, &s->lost);
+}
+
+/* size: bytes of a chunk, or of a picture. */
+static void gather(sk_step *s, void *data, size_t size, int pictures) {
+    size_t starts[SK_CHUNKS + 1] = {0};
+
+    for (int r = 0; s->options.sync && r <= s->options.sync->ranks; r++) {
+        const int chunk = r * (SK_CHUNKS / s->options.sync->ranks), at = chunk < s->chunks ? chunk : s->chunks;
+
+        starts[r] = (size_t)(pictures ? sk_step_first(s, at) : at) * size;
+    }
+    gather_parts(s, data, starts);
+}
+
+void sk_step_gather(sk_step *s, void *data, size_t size) { gather(s, data, size, 1); }
+
+static void gather_moments(sk_step *s, int unit) {
+    size_t starts[SK_CHUNKS + 1] = {0};
+
+    for (int r = 0; s->options.sync && r <= s->options.sync->ranks; r++)
+        starts[r] = (size_t)r * 2 * (size_t)s->net->units[unit].out_c * sizeof *s->joined;
+    gather_parts(s, s->joined, starts);
+}
+
+int sk_step_sum_hits(sk_step *s) {
+    int sum = 0;
+
+    gather(s, s->hits, sizeof *s->hits, 0);
+    for (int chunk = 0; chunk < s->chunks; chunk++) sum += s->hits[chunk];
+    return sum;
 }
 
 double sk_step_sum_losses(sk_step *s) {
     double sums[SK_CHUNKS] = {0};
 
+    sk_step_gather(s, s->losses, sizeof *s->losses);
     for (int chunk = 0; chunk < s->chunks; chunk++)
         for (int i = sk_step_first(s, chunk); i < sk_step_first(s, chunk + 1); i++) sums[chunk] += s->losses[i];
     add_doubles(sums, 1, s->chunks, 1);
@@ -92,10 +156,20 @@ static void set_statistics(sk_step *s, int unit, int c, double mean, double vari
 
 void sk_step_finish_statistics(sk_step *s, int unit) {
     const sk_unit *u = &s->net->units[unit];
+    const size_t channels = (size_t)u->out_c;
+    double *own = s->joined + (s->options.sync ? (size_t)s->options.sync->rank * 2 * channels : 0);
 
 #pragma omp parallel for num_threads(s->threads) schedule(static) if (u->out_c >= 64)
     for (int c = 0; c < u->out_c; c++) {
         const moments m = join_chunks(s, unit, c);
+
+        own[c] = m.mean;
+        own[channels + (size_t)c] = m.squares;
+    }
+    gather_moments(s, unit);
+#pragma omp parallel for num_threads(s->threads) schedule(static) if (u->out_c >= 64)
+    for (int c = 0; c < u->out_c; c++) {
+        const moments m = join_ranks(s, unit, c);
 
         set_statistics(s, unit, c, m.mean, m.squares / m.count, m.count);
     }
@@ -159,12 +233,13 @@ void sk_step_finish_wide(sk_step *s, int unit) {
     const size_t d = (size_t)depth;
     const sk_real *matrix = sk_step_matrix(s, unit);
     const double count = (double)s->n * (double)sk_unit_rows(u);
-    double *scatter = sk_step_sums(s, 0, unit), *mean = scatter + d * d;
+    double *scatter = sk_step_sums(s, s->first, unit), *mean = scatter + d * d;
 
+#pragma omp parallel for num_threads(s->threads) schedule(static) if (depth >= 32)
+    for (int j = 0; j <= depth; j++) add_doubles(scatter + (size_t)j * d, s->sums_size, s->last - s->first, d);
+    sum_ranks(s, scatter, d * (d + 1), sizeof *scatter);
 #pragma omp parallel num_threads(s->threads) if (depth >= 32)
     {
-#pragma omp for schedule(static)
-        for (int j = 0; j <= depth; j++) add_doubles(scatter + (size_t)j * d, s->sums_size, s->chunks, d);
 #pragma omp for schedule(static)
         for (int j = 0; j < depth; j++) {
             for (int l = 0; l < depth; l++) scatter[(size_t)j * d + (size_t)l] -= mean[j] * mean[l] / count;
@@ -190,9 +265,11 @@ void sk_step_finish_norm(sk_step *s, int unit) {
     sk_unit_state *us = &s->units[unit];
     sk_real *d_gamma = sk_step_grad(s, u->param + SK_GAMMA), *d_beta = sk_step_grad(s, u->param + SK_BETA);
     const double count = (double)s->n * (double)sk_unit_rows(u);
-    const double *sum = sk_step_sums(s, 0, unit), *sum_y = sum + u->out_c;
+    double *sum = sk_step_sums(s, s->first, unit);
+    const double *sum_y = sum + u->out_c;
 
-    add_doubles(sk_step_sums(s, 0, unit), s->sums_size, s->chunks, 2 * (size_t)u->out_c);
+    add_doubles(sum, s->sums_size, s->last - s->first, 2 * (size_t)u->out_c);
+    sum_ranks(s, sum, 2 * (size_t)u->out_c, sizeof *sum);
     for (int c = 0; c < u->out_c; c++) {
         const double invstd = (double)us->invstd[c], ka = (double)us->ka[c];
 
@@ -225,13 +302,15 @@ void sk_step_finish_weight(sk_step *s, int unit) {
     const int depthwise = u->op == SK_OP_DEPTHWISE, rows = depthwise ? u->kernel * u->kernel : u->out_c;
     const size_t width = (size_t)(depthwise ? u->out_c : sk_step_depth(u));
     const sk_real count = (sk_real)((double)s->n * (double)sk_unit_rows(u));
-    sk_real *to = sk_step_grad(s, u->param);
+    sk_real *to = sk_step_grad(s, u->param), *sum = sk_step_partial(s, s->first, unit);
 
 #pragma omp parallel for num_threads(s->threads) schedule(static) if ((size_t)rows * width >= 4096)
+    for (int r = 0; r < rows; r++) add_reals(sum + (size_t)r * width, s->partial_size, s->last - s->first, width);
+    sum_ranks(s, sum, (size_t)rows * width, sizeof *sum);
+#pragma omp parallel for num_threads(s->threads) schedule(static) if ((size_t)rows * width >= 4096)
     for (int r = 0; r < rows; r++) {
-        sk_real *row = sk_step_partial(s, 0, unit) + (size_t)r * width;
+        sk_real *row = sum + (size_t)r * width;
 
-        add_reals(row, s->partial_size, s->chunks, width);
         if (sk_step_is_wide(u)) { /* the sum of dy x' with dy = ka dz + kb (y - mean) + kc */
             const sk_real *spread = us->spread + (size_t)r * width;
 
