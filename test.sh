@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# ./test.sh: installs what is missing (Debian, root), builds with gcc and with clang + ASan + UBSan, warnings as errors,
-# runs all tests, closes with `N passed, N failed[, N skipped]`. With ../shared beside the project (or SISKIN_SHARED)
+# ./test.sh: installs what is missing (Debian, root), builds with gcc, with MPI, and with clang + ASan + UBSan, warnings
+# as errors, runs all tests, closes with `N passed, N failed[, N skipped]`. With ../shared beside the project (or SISKIN_SHARED)
 # the tests use its real data too.
 set -u
 cd "$(dirname "$0")" || exit 1
@@ -25,7 +25,9 @@ if tools/install-packages.sh test demo; then good "packages are there"; else bad
 shared=${SISKIN_SHARED:-$PWD/../shared}
 if [ -d "$shared/data" ]; then export SISKIN_SHARED="$shared"; echo "real data: $shared"; fi
 
-# build NAME DIR COMPILER OPTIONS...: configures if need be, then builds; the log is shown only when it fails.
+# build NAME DIR COMPILER OPTIONS...: configures if need be, then builds $targets, or all; the log is shown only when it
+# fails.
+targets=
 build() {
     name=$1 dir=$2 compiler=$3
     shift 3
@@ -33,7 +35,7 @@ build() {
     if { CC=$compiler meson setup --reconfigure "$dir" "$@" -Dwerror=true 2>&1 ||
          CC=$compiler meson setup --wipe "$dir" "$@" -Dwerror=true 2>&1 ||
          CC=$compiler meson setup "$dir" "$@" -Dwerror=true; } >"$dir.log" 2>&1 &&
-        ninja -C "$dir" >>"$dir.log" 2>&1; then
+        ninja -C "$dir" $targets >>"$dir.log" 2>&1; then
         good "$name"
     else
         bad "$name"
@@ -60,6 +62,12 @@ if build "gcc, warnings as errors" build gcc -Dtests=true; then
     say "slow tests"
     tests build --num-processes 1 --suite slow
 fi
+targets="siskin tests/test_sync tools/make-demo-clips"
+if build "gcc with MPI" build-mpi gcc -Dmpi=enabled; then
+    say "training in several processes"
+    tests build-mpi --num-processes 1 sync house-mpi
+fi
+targets=
 if build "clang, address and undefined-behaviour sanitizers" build-asan clang \
     -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1; then
     say "unit tests under the sanitizers"

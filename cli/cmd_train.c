@@ -5,6 +5,7 @@
 
 #include "cli.h"
 #include "siskin/keys.h"
+#include "siskin/ranks.h"
 #include "siskin/report.h"
 #include "siskin/train.h"
 
@@ -117,17 +118,28 @@ static int run(cli *c) {
     sk_error err = {0};
     char pretrained[4096];
     show s = {.c = c, .run = cli_string(c, "output")};
+    sk_hooks hooks = *cli_hooks(c);
     sk_train_options o = sk_train_defaults(SK_ARCH_V3_SMALL);
     if (cli_given(c, "print-recipe")) return print_recipe(c, cli_string(c, "print-recipe"));
     if (cli_flag(c, "resume") && cli_given(c, "recipe"))
         return cli_usage(c, "%s goes on with the options it was begun with; leave out --recipe", s.run);
-    if (read_options(c, &o, pretrained, sizeof pretrained, &err) != SK_OK) return cli_fail(c, &err);
-    s.epochs = o.epochs;
+    sk_ranks *ranks = NULL;
     sk_dataset *dataset = NULL;
-    sk_status status = sk_dataset_open(cli_arg(c, 0), &dataset, &err);
-    if (status == SK_OK) status = sk_train(dataset, s.run, &o, cli_hooks(c), on_epoch, &s, &err);
-    sk_dataset_close(dataset);
+    sk_status status = sk_ranks_open(&hooks, &ranks, &err);
     if (status != SK_OK) return cli_fail(c, &err);
+    const int first = sk_ranks_rank(ranks) == 0;
+    if (!first) hooks.progress = NULL, hooks.log = NULL;
+    status = read_options(c, &o, pretrained, sizeof pretrained, &err);
+    if (status == SK_OK) status = sk_dataset_open(cli_arg(c, 0), &dataset, &err);
+    status = sk_ranks_agree(ranks, status, &err);
+    s.epochs = o.epochs;
+    o.ranks = ranks;
+    if (status == SK_OK) status = sk_train(dataset, s.run, &o, &hooks, first ? on_epoch : NULL, &s, &err);
+    sk_dataset_close(dataset);
+    const int speaks = sk_ranks_speaks(ranks);
+    sk_ranks_close(ranks);
+    if (status != SK_OK) return speaks ? cli_fail(c, &err) : CLI_FAILURE;
+    if (!first) return CLI_OK;
     draw_curves(&s);
     print_result(c, &s);
     return CLI_OK;
@@ -155,8 +167,14 @@ const cli_verb verb_train = {
         "Ctrl-C and even kill -9 lose at most the running epoch; a resumed run ends with the same bytes as one "
         "that was left alone. --resume takes its options from the run; only --threads, --max-bad, --patience and, "
         "while "
-        "the learning rate is constant, --epochs may differ.",
+        "the learning rate is constant, --epochs may differ.\n\n"
+        "`mpirun -np N siskin train ...` trains in N processes (2, 4, 8 or 16; a build with -Dmpi=enabled), each with "
+        "its share of every batch, on one or more machines that all see DATASET and RUN. The result has the bytes of "
+        "one process. When a process is lost the others end with a sentence, and --resume goes on after the last "
+        "whole epoch, with any number of processes. By default mpirun gives each process one core; --threads counts "
+        "per process.",
     .examples = "siskin train birds -o run --pretrained mobilenet_v3_small.safetensors\n"
                 "siskin train birds -o run --resume\n"
                 "siskin train birds -o seed --recipe seed --epochs 20\n"
-                "siskin train --print-recipe feeder >mine.ini\n"};
+                "siskin train --print-recipe feeder >mine.ini\n"
+                "mpirun -np 4 siskin train birds -o run\n"};

@@ -130,7 +130,8 @@ static void run_trial(const trial *t, outcome out[MOST_RANKS]) {
         assert_int_equal(got, r == t->dies ? 0 : (ssize_t)sizeof out[r]);
         close(result[r][0]);
     }
-    while (wait(NULL) > 0 || errno == EINTR) {}
+    while (wait(NULL) > 0 || errno == EINTR) {
+    }
 }
 
 static void compare(int n, int ranks, int freeze_features, int freeze_bn) {

@@ -21,8 +21,8 @@ void sk_ranks_close(sk_ranks *ranks);
 int sk_ranks_rank(const sk_ranks *ranks);  /* from 0; NULL: 0 */
 int sk_ranks_count(const sk_ranks *ranks); /* NULL: 1 */
 
-/* own: how this rank fared, *err its sentence. Returns on every rank the status and the sentence of the lowest rank that
- * failed, SK_OK if none did. Collective: each rank calls it once. */
+/* own: how this rank fared, *err its sentence. Returns on every rank the status and the sentence of the lowest rank
+ * that failed, SK_OK if none did. Collective: each rank calls it once. */
 sk_status sk_ranks_agree(sk_ranks *ranks, sk_status own, sk_error *err);
 /* Whether this rank is the one to tell the user: rank 0; when a rank is lost, the lowest that is left on this host. */
 int sk_ranks_speaks(const sk_ranks *ranks);

@@ -6,6 +6,7 @@
 #include "siskin/augment.h"
 #include "siskin/dataset.h"
 #include "siskin/model.h"
+#include "siskin/ranks.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -45,6 +46,8 @@ typedef struct sk_train_options {
     uint64_t seed;
     int threads;             /* 0: all cores */
     int resume;              /* go on in an existing run folder */
+    sk_ranks *ranks;         /* other processes that train along, each with a share of every batch; NULL: none. The
+                              * result has the same bytes. All call sk_train alike; rank 0 writes the files */
     int max_bad;             /* more unreadable pictures end the run, 100 */
     char recipe[64];         /* name of the recipe that was read, "" if none: for run.json */
 } sk_train_options;

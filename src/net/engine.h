@@ -17,7 +17,7 @@ typedef struct sk_engine_options {
     int freeze_bn;       /* batch norm uses and keeps its running statistics; gamma and beta are still trained */
     float label_smoothing; /* 0..1: share of the target that is spread over all classes */
     const float *class_weights; /* of the loss, one per class, positive; NULL: 1 each; copied */
-    const sk_sync *sync; /* other processes that take every step together with this one; NULL: none. Outlives the engine */
+    const sk_sync *sync; /* other processes that take every step along; NULL: none; outlives the engine */
 } sk_engine_options;
 
 /* Allocates all activations and gradients. The model outlives the engine; running statistics are updated in it. */

@@ -146,7 +146,7 @@ static void place_sums(sk_step *s) {
     }
 }
 
-/* Most pictures of a batch of any size up to the largest that are this process's: chunks of one picture, or its part. */
+/* The most pictures that are this process's, of a batch of any size: its chunks of one picture each, or its part. */
 static int share(const sk_step *s) {
     const int batch = s->options.batch, chunks = SK_CHUNKS / ranks(s), part = (batch + ranks(s) - 1) / ranks(s);
 

@@ -87,36 +87,25 @@ static void sum_ranks(sk_step *s, void *values, size_t count, size_t size) {
         sk_sync_sum(s->options.sync, values, count, size, sk_sync_active(s->options.sync, s->n), &s->lost);
 }
 
-static void gather_parts(sk_step *s, void *data, size_t starts[SK_CHUNKS + 1]) {
-    if (s->lost.code == SK_OK) sk_sync_gather(s->options.sync, data, starts, &s->lost);
+void sk_step_gather(sk_step *s, void *data, size_t size) {
+    if (s->lost.code == SK_OK) sk_sync_gather_pictures(s->options.sync, data, s->n, size, &s->lost);
 }
-
-/* size: bytes of a chunk, or of a picture. */
-static void gather(sk_step *s, void *data, size_t size, int pictures) {
-    size_t starts[SK_CHUNKS + 1] = {0};
-
-    for (int r = 0; s->options.sync && r <= s->options.sync->ranks; r++) {
-        const int chunk = r * (SK_CHUNKS / s->options.sync->ranks), at = chunk < s->chunks ? chunk : s->chunks;
-
-        starts[r] = (size_t)(pictures ? sk_step_first(s, at) : at) * size;
-    }
-    gather_parts(s, data, starts);
-}
-
-void sk_step_gather(sk_step *s, void *data, size_t size) { gather(s, data, size, 1); }
 
 static void gather_moments(sk_step *s, int unit) {
     size_t starts[SK_CHUNKS + 1] = {0};
 
     for (int r = 0; s->options.sync && r <= s->options.sync->ranks; r++)
         starts[r] = (size_t)r * 2 * (size_t)s->net->units[unit].out_c * sizeof *s->joined;
-    gather_parts(s, s->joined, starts);
+    if (s->lost.code == SK_OK) sk_sync_gather(s->options.sync, s->joined, starts, &s->lost);
 }
 
 int sk_step_sum_hits(sk_step *s) {
+    size_t starts[SK_CHUNKS + 1] = {0};
     int sum = 0;
 
-    gather(s, s->hits, sizeof *s->hits, 0);
+    for (int r = 0; s->options.sync && r <= s->options.sync->ranks; r++)
+        starts[r] = (size_t)(r * (SK_CHUNKS / s->options.sync->ranks)) * sizeof *s->hits;
+    if (s->lost.code == SK_OK) sk_sync_gather(s->options.sync, s->hits, starts, &s->lost);
     for (int chunk = 0; chunk < s->chunks; chunk++) sum += s->hits[chunk];
     return sum;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sums, gathering and agreement of several processes, made of messages from one to one. All go up a binary tree over the
- * ranks to rank 0 and down again: ranks r and r + 1 meet first, then r and r + 2, as the chunks of one process do. */
+/* Sums, gathering and agreement of several processes, made of messages from one to one. All go up a binary tree over
+ * the ranks to rank 0 and down again: ranks r and r + 1 meet first, then r and r + 2, as the chunks of one process do.
+ */
 #include "net/sync.h"
 
 #include <string.h>
@@ -61,7 +62,10 @@ static sk_status spread(const sk_sync *sync, void *bytes, size_t size, sk_error 
 }
 
 static sk_status sum_piece(const sk_sync *sync, char *values, size_t bytes, size_t size, int active, sk_error *err) {
-    _Alignas(64) char other[PIECE];
+    union {
+        float floats[PIECE / sizeof(float)];
+        double doubles[PIECE / sizeof(double)];
+    } other;
 
     if (sync->rank >= active) return SK_OK;
     for (int step = 1; step < active; step *= 2) {
@@ -69,9 +73,9 @@ static sk_status sum_piece(const sk_sync *sync, char *values, size_t bytes, size
 
         if (sync->rank % (2 * step)) return sync->send(sync->user, sync->rank - step, values, bytes, err);
         if (sync->rank + step >= active) continue;
-        status = sync->receive(sync->user, sync->rank + step, other, bytes, err);
+        status = sync->receive(sync->user, sync->rank + step, &other, bytes, err);
         if (status != SK_OK) return status;
-        add(values, other, bytes, size);
+        add(values, &other, bytes, size);
     }
     return SK_OK;
 }
@@ -108,6 +112,18 @@ sk_status sk_sync_gather(const sk_sync *sync, void *data, const size_t *starts, 
     return spread(sync, bytes + starts[0], starts[sync->ranks] - starts[0], err);
 }
 
+sk_status sk_sync_gather_pictures(const sk_sync *sync, void *data, int n, size_t size, sk_error *err) {
+    size_t starts[SK_CHUNKS + 1];
+
+    if (!sync) return SK_OK;
+    for (int r = 0; r <= sync->ranks; r++) {
+        const int chunk = r * (SK_CHUNKS / sync->ranks), chunks = sk_sync_chunks(n);
+
+        starts[r] = (size_t)sk_sync_first(n, chunk < chunks ? chunk : chunks) * size;
+    }
+    return sk_sync_gather(sync, data, starts, err);
+}
+
 sk_status sk_sync_agree(const sk_sync *sync, sk_status own, sk_error *err) {
     sk_error all[SK_CHUNKS] = {{0}}, lost = {0};
     size_t starts[SK_CHUNKS + 1];
@@ -117,8 +133,10 @@ sk_status sk_sync_agree(const sk_sync *sync, sk_status own, sk_error *err) {
     if (own != SK_OK && err) all[sync->rank] = *err;
     all[sync->rank].code = own;
     if (sk_sync_gather(sync, all, starts, &lost) != SK_OK) {
-        if (own == SK_OK && err) *err = lost;
-        return own != SK_OK ? own : lost.code;
+        /* A wish to stop is often how the loss shows. */
+        if (own != SK_OK && own != SK_ERR_CANCELLED) return own;
+        if (err) *err = lost;
+        return lost.code;
     }
     for (int r = 0; r < sync->ranks; r++) {
         if (all[r].code == SK_OK) continue;

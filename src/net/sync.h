@@ -36,7 +36,9 @@ void sk_sync_share(const sk_sync *sync, int n, int *first, int *last);
 sk_status sk_sync_sum(const sk_sync *sync, void *values, size_t count, size_t size, int active, sk_error *err);
 /* Rank r has bytes starts[r]..starts[r + 1]-1 of data; afterwards every rank has all. starts: ranks + 1 values. */
 sk_status sk_sync_gather(const sk_sync *sync, void *data, const size_t *starts, sk_error *err);
-/* own: how this rank fared, *err its sentence. Returns on every rank the status and the sentence of the lowest rank that
- * failed, SK_OK if none did. */
+/* data: `size` bytes for each picture of a batch of n; every rank has those of its share, afterwards all. */
+sk_status sk_sync_gather_pictures(const sk_sync *sync, void *data, int n, size_t size, sk_error *err);
+/* own: how this rank fared, *err its sentence. Returns on every rank the status and the sentence of the lowest rank
+ * that failed, SK_OK if none did. */
 sk_status sk_sync_agree(const sk_sync *sync, sk_status own, sk_error *err);
 #endif

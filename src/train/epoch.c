@@ -23,9 +23,10 @@ sk_status sk_job_engine(sk_job *j, int epoch, sk_error *err) {
                                       .freeze_bn = o->freeze_bn,
                                       .dropout = o->dropout,
                                       .label_smoothing = o->label_smoothing,
+                                      .sync = j->sync,
                                       .class_weights = o->balance == SK_BALANCE_WEIGHTS ? weights : NULL};
     j->engine_head = head;
-    return sk_engine_create(j->model, &engine, &j->engine, err);
+    return sk_ranks_agree(o->ranks, sk_engine_create(j->model, &engine, &j->engine, err), err);
 }
 
 /* ---- sentences ----------------------------------------------------------------------------------------------- */
@@ -43,10 +44,22 @@ static void kept_text(const sk_job *j, char *out, size_t size) {
                  j->state.best_epoch);
 }
 
+sk_status sk_job_lost(const sk_job *j, sk_status status, sk_error *err) {
+    if (!err) return status;
+    if (j->state.epoch == 0)
+        return sk_fail(err, status, "%s; nothing is saved yet, --resume begins again", err->message);
+    return sk_fail(err, status, "%s; %s holds epoch %d, go on with --resume", err->message, j->dir, j->state.epoch);
+}
+
 static sk_status not_finite(sk_job *j, const char *when, const char *what, const sk_batch *batch, sk_error *err) {
     char where[160] = "", kept[256], advice[64];
-    const sk_status status =
-        sk_model_find_bad(j->model, batch->images, batch->n, j->options.threads, where, sizeof where, err);
+    const size_t picture = (size_t)j->options.card.size * (size_t)j->options.card.size * 3;
+    sk_status status = SK_OK;
+    int first, last;
+    sk_sync_share(j->sync, batch->n, &first, &last);
+    if (last > first)
+        status = sk_model_find_bad(j->model, batch->images + (size_t)first * picture, last - first, j->options.threads,
+                                   where, sizeof where, err);
     if (status != SK_OK) return status;
     kept_text(j, kept, sizeof kept);
     snprintf(advice, sizeof advice, "try a smaller --lr than %g or a longer --warmup", (double)j->options.lr);
@@ -67,6 +80,12 @@ static sk_status check_hopeless(const sk_job *j, const sk_epoch_log *row, sk_err
                    "epoch %d: the training loss, now %.3g, is above %.1f for the second epoch, ten "
                    "times that of guessing; try a smaller --lr than %g or a longer --warmup (%s)",
                    row->epoch, row->train_loss, limit, (double)j->options.lr, kept);
+}
+
+/* The next batch, unless the user wants to stop or a rank could not make its share. */
+static sk_status next_batch(sk_job *j, sk_loader *loader, sk_batch *batch, sk_error *err) {
+    const sk_status own = sk_cancelled(j->hooks) ? cancelled(j, err) : sk_loader_next(loader, batch, err);
+    return sk_ranks_agree(j->options.ranks, own, err);
 }
 
 /* ---- training ------------------------------------------------------------------------------------------------ */
@@ -92,8 +111,7 @@ static sk_status train_part(sk_job *j, sk_epoch_log *row, sk_error *err) {
         sk_batch batch;
         double loss = 0;
         int correct = 0;
-        if (sk_cancelled(j->hooks)) return cancelled(j, err);
-        sk_status status = sk_loader_next(j->train, &batch, err);
+        sk_status status = next_batch(j, j->train, &batch, err);
         if (status != SK_OK) return status;
         if (batch.n == 0) break;
         row->lr = sk_learning_rate(&j->options, steps, (uint64_t)(row->epoch - 1) * steps + step);
@@ -123,6 +141,20 @@ static double cross_entropy(const float *logits, int label, int *right) {
     return log(sum) + most - (double)logits[label];
 }
 
+/* Each rank runs its share; all get the logits of all. */
+static sk_status forward(sk_job *j, const sk_batch *batch, float *logits, sk_error *err) {
+    const size_t picture = (size_t)j->options.card.size * (size_t)j->options.card.size * 3;
+    sk_status status = SK_OK;
+    int first, last;
+    sk_sync_share(j->sync, batch->n, &first, &last);
+    if (last > first)
+        status = sk_model_forward(j->model, batch->images + (size_t)first * picture, last - first, j->options.threads,
+                                  logits + (size_t)first * SK_CLASS_COUNT, NULL, NULL, NULL, err);
+    status = sk_ranks_agree(j->options.ranks, status, err);
+    if (status != SK_OK) return status;
+    return sk_sync_gather_pictures(j->sync, logits, batch->n, SK_CLASS_COUNT * sizeof *logits, err);
+}
+
 static sk_status validate(sk_job *j, sk_epoch_log *row, sk_error *err) {
     char stage[64];
     const size_t total = sk_loader_size(j->train) + sk_loader_size(j->val);
@@ -132,12 +164,11 @@ static sk_status validate(sk_job *j, sk_epoch_log *row, sk_error *err) {
     sk_loader_start(j->val, 0);
     for (;;) {
         sk_batch batch;
-        if (sk_cancelled(j->hooks)) return cancelled(j, err);
-        sk_status status = sk_loader_next(j->val, &batch, err);
+        sk_status status = next_batch(j, j->val, &batch, err);
         if (status != SK_OK) return status;
         if (batch.n == 0) break;
         float *logits = j->logits + done * SK_CLASS_COUNT;
-        status = sk_model_forward(j->model, batch.images, batch.n, j->options.threads, logits, NULL, NULL, NULL, err);
+        status = forward(j, &batch, logits, err);
         if (status != SK_OK) return status;
         memcpy(j->labels + done, batch.labels, (size_t)batch.n * sizeof *j->labels);
         for (int i = 0; i < batch.n; i++) {

@@ -3,6 +3,7 @@
 #ifndef SK_TRAIN_JOB_H
 #define SK_TRAIN_JOB_H
 
+#include "train/ranks.h"
 #include "train/run.h"
 
 typedef struct sk_job {
@@ -10,6 +11,7 @@ typedef struct sk_job {
     const char *dir;
     sk_train_options options;
     const sk_hooks *hooks;
+    const sk_sync *sync; /* of options.ranks; NULL: one process alone */
     sk_cache *cache;
     sk_loader *train, *val;
     sk_model *model;
@@ -28,4 +30,6 @@ sk_status sk_job_engine(sk_job *job, int epoch, sk_error *err);
  * fills *row apart from `is_best`. Nothing is saved. DATA names the epoch, step and layer where the loss stops being a
  * number, or says that it has been hopeless for two epochs. */
 sk_status sk_job_epoch(sk_job *job, sk_epoch_log *row, sk_error *err);
+/* Another rank is lost: the sentence in *err is followed by what the folder still holds. */
+sk_status sk_job_lost(const sk_job *job, sk_status status, sk_error *err);
 #endif

@@ -202,11 +202,16 @@ sk_status sk_loader_next(sk_loader *loader, sk_batch *out, sk_error *err) {
     /* Batch norm has no variance of a single picture. */
     if (n == 0 || (loader->options.train && n < 2)) return SK_OK;
     sk_error first = {0};
-#pragma omp parallel for schedule(dynamic, 1) num_threads(loader->options.threads)
+    int begin, end;
     for (int i = 0; i < n; i++) {
+        const entry item = drawn_entry(loader, loader->position + (size_t)i);
+        loader->labels[i] = (int)sk_dataset_sample(loader->dataset, item.sample)->label;
+    }
+    sk_sync_share(loader->options.sync, n, &begin, &end);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(loader->options.threads)
+    for (int i = begin; i < end; i++) {
         const entry drawn = drawn_entry(loader, loader->position + (size_t)i), *item = &drawn;
         sk_error own = {0};
-        loader->labels[i] = (int)sk_dataset_sample(loader->dataset, item->sample)->label;
         if (prepare(loader, item, loader->images + (size_t)i * picture, &own) != SK_OK) {
 #pragma omp critical(sk_loader_error)
             first = own;

@@ -4,6 +4,7 @@
 #define SK_TRAIN_LOADER_H
 
 #include "base/base.h"
+#include "net/sync.h"
 #include "siskin/augment.h"
 #include "siskin/dataset.h"
 #include "train/sampler.h"
@@ -18,11 +19,12 @@ typedef struct sk_loader_options {
     int balanced, epoch_size; /* as sk_sampler_options has them */
     double source_mix;
     uint64_t seed;
+    const sk_sync *sync; /* other processes: only this one's share of each batch is prepared; NULL: none */
 } sk_loader_options;
 
 typedef struct sk_batch {
-    const uint8_t *images; /* n x size x size x 3, valid until the next call */
-    const int *labels;
+    const uint8_t *images; /* n x size x size x 3, valid until the next call; with other processes only the own share */
+    const int *labels;     /* of all */
     int n;                 /* 0: the epoch is over */
 } sk_batch;
 

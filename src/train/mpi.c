@@ -9,12 +9,14 @@
 #include "train/ranks.h"
 
 enum { TAG = 7, MOST_BYTES = 1 << 30 };
+/* Seconds in which ranks that are all told to stop can still meet; mpirun kills a second after it has asked. */
+static const double grace = .4;
 
 static sk_status gone(sk_ranks *ranks, int other, sk_error *err) {
     ranks->lost = 1;
     if (sk_cancelled(&ranks->hooks))
         return sk_fail(err, SK_ERR_CANCELLED,
-                       "rank %d of %d was stopped while it waited for rank %d (mpirun stops all ranks when one is lost)",
+                       "rank %d of %d was told to stop while it waited for rank %d, as mpirun does when a rank is lost",
                        ranks->sync.rank, ranks->sync.ranks, other);
     return sk_fail(err, SK_ERR_IO, "rank %d of %d has lost its connection to rank %d", ranks->sync.rank,
                    ranks->sync.ranks, other);
@@ -22,10 +24,14 @@ static sk_status gone(sk_ranks *ranks, int other, sk_error *err) {
 
 static sk_status wait_for(sk_ranks *ranks, int other, int started, MPI_Request *request, sk_error *err) {
     int done = 0, failed = started != MPI_SUCCESS;
+    double asked = 0;
     while (!failed) {
         failed = MPI_Test(request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS;
         if (done && !failed) return SK_OK;
-        if (sk_cancelled(&ranks->hooks)) break;
+        if (sk_cancelled(&ranks->hooks)) {
+            asked = asked > 0 ? asked : sk_now();
+            if (sk_now() - asked > grace) break;
+        }
         sched_yield();
     }
     return gone(ranks, other, err);
@@ -63,7 +69,8 @@ static int list_lower(sk_ranks *ranks) {
     MPI_Comm_rank(host, &rank);
     MPI_Comm_size(host, &count);
     if (count <= SK_CHUNKS) code = MPI_Allgather(&own, 1, MPI_LONG, all, 1, MPI_LONG, host);
-    for (int i = 0; i < rank && count <= SK_CHUNKS && code == MPI_SUCCESS; i++) ranks->lower[ranks->lower_count++] = all[i];
+    for (int i = 0; i < rank && count <= SK_CHUNKS && code == MPI_SUCCESS; i++)
+        ranks->lower[ranks->lower_count++] = all[i];
     MPI_Comm_free(&host);
     return code;
 }

@@ -57,6 +57,8 @@ int sk_ranks_count(const sk_ranks *ranks) { return ranks ? ranks->sync.ranks : 1
 
 const sk_sync *sk_ranks_sync(const sk_ranks *ranks) { return sk_ranks_count(ranks) > 1 ? &ranks->sync : NULL; }
 
+int sk_ranks_lost(const sk_ranks *ranks) { return ranks && ranks->lost; }
+
 sk_status sk_ranks_agree(sk_ranks *ranks, sk_status own, sk_error *err) {
     return sk_sync_agree(sk_ranks_sync(ranks), own, err);
 }

@@ -17,6 +17,13 @@ sk_train_options sk_train_defaults(sk_arch arch) {
                               .max_bad = 100};
 }
 
+/* Every rank knows all; one of them keeps it. */
+static int writes(const sk_job *j) { return sk_ranks_rank(j->options.ranks) == 0; }
+
+static sk_status agree(const sk_job *j, sk_status own, sk_error *err) {
+    return sk_ranks_agree(j->options.ranks, own, err);
+}
+
 static sk_status check_folder(const sk_job *j, int *has_state, sk_error *err) {
     char *json = sk_path_join(j->dir, SK_RUN_JSON), *state = sk_path_join(j->dir, SK_RUN_STATE);
     sk_status status = SK_OK;
@@ -66,7 +73,8 @@ static sk_status open_data(sk_job *j, sk_error *err) {
                                  .clip_repeat = j->options.clip_repeat, .augment = j->options.augment,
                                  .balanced = j->options.balance == SK_BALANCE_SAMPLING,
                                  .source_mix = (double)j->options.source_mix,
-                                 .epoch_size = j->options.epoch_size, .seed = j->options.seed};
+                                 .epoch_size = j->options.epoch_size, .seed = j->options.seed,
+                                 .sync = j->sync};
     status = sk_loader_create(j->dataset, j->cache, &options, &j->train, err);
     if (status != SK_OK) return status;
     options.split = SK_SPLIT_VAL;
@@ -135,8 +143,9 @@ static sk_status run_epoch(sk_job *j, sk_epoch_log *row, sk_error *err) {
     if (status != SK_OK) return status;
     row->is_best = improves(&j->state, row);
     status = sk_run_state_add(&j->state, row, err);
-    if (status == SK_OK) status = sk_run_save(j->dir, &j->state, j->model, j->update, err);
-    if (status == SK_OK) status = derive(j, err);
+    if (status == SK_OK && writes(j)) status = sk_run_save(j->dir, &j->state, j->model, j->update, err);
+    if (status == SK_OK && writes(j)) status = derive(j, err);
+    status = agree(j, status, err);
     if (status != SK_OK)
         return sk_error_prefix(err, status, "epoch %d is not saved, %s keeps the one before (--resume goes on)",
                                row->epoch, j->dir);
@@ -159,22 +168,41 @@ static sk_status write_json(const sk_job *j, int stopped_early, sk_error *err) {
     return sk_run_write_json(j->dir, &about, err);
 }
 
+/* Rank 0 first: it may have to make the cache. */
+static sk_status open_data_in_turn(sk_job *j, sk_error *err) {
+    const int first = sk_ranks_rank(j->options.ranks) == 0;
+    const sk_status status = agree(j, first ? open_data(j, err) : SK_OK, err);
+    return status == SK_OK && !first ? open_data(j, err) : status;
+}
+
+static sk_status load(sk_job *j, sk_error *err) {
+    const sk_status status = sk_run_load(j->dir, &j->state, j->model, j->update, err);
+    if (status != SK_OK) return status;
+    adopt(j);
+    sk_log(j->hooks, SK_LOG_NOTE, "going on after epoch %d", j->state.epoch);
+    return SK_OK;
+}
+
+/* What the folder holds before the first epoch of this call. */
+static sk_status write_folder(sk_job *j, int has_state, sk_error *err) {
+    sk_status status = sk_make_dirs(j->dir, err);
+    if (status == SK_OK && has_state) status = derive(j, err);
+    return status == SK_OK ? write_json(j, 0, err) : status;
+}
+
 static sk_status prepare(sk_job *j, sk_error *err) {
     int has_state = 0;
     sk_status status = sk_train_options_check(&j->options, err);
     if (status == SK_OK) status = check_folder(j, &has_state, err);
-    if (status == SK_OK) status = open_data(j, err);
+    status = agree(j, status, err);
+    if (status == SK_OK) status = open_data_in_turn(j, err);
+    else return status;
     if (status == SK_OK) status = open_model(j, has_state, err);
-    if (status == SK_OK) status = sk_make_dirs(j->dir, err);
+    if (status == SK_OK && has_state) status = load(j, err);
+    /* No rank looks at the folder any more. */
+    status = agree(j, status, err);
     if (status != SK_OK) return status;
-    if (has_state) {
-        status = sk_run_load(j->dir, &j->state, j->model, j->update, err);
-        if (status == SK_OK) adopt(j);
-        if (status == SK_OK) status = derive(j, err);
-        if (status != SK_OK) return status;
-        sk_log(j->hooks, SK_LOG_NOTE, "going on after epoch %d", j->state.epoch);
-    }
-    return write_json(j, 0, err);
+    return agree(j, writes(j) ? write_folder(j, has_state, err) : SK_OK, err);
 }
 
 /* No better epoch for as long as the user has patience. */
@@ -187,13 +215,14 @@ static sk_status finish(const sk_job *j, sk_error *err) {
     if (j->state.epoch >= j->options.epochs) return SK_OK;
     sk_log(j->hooks, SK_LOG_NOTE, "stopped after epoch %d: none was better than epoch %d (--patience %d)",
            j->state.epoch, j->state.best_epoch, j->options.patience);
-    return write_json(j, j->state.epoch, err);
+    return agree(j, writes(j) ? write_json(j, j->state.epoch, err) : SK_OK, err);
 }
 
 sk_status sk_train(const sk_dataset *dataset, const char *run_dir, const sk_train_options *options,
                    const sk_hooks *hooks, sk_epoch_hook on_epoch, void *epoch_user, sk_error *err) {
     if (!dataset || !run_dir || !options) return sk_fail(err, SK_ERR_ARGUMENT, "sk_train needs data, folder, options");
-    sk_job j = {.dataset = dataset, .dir = run_dir, .options = *options, .hooks = hooks};
+    sk_job j = {.dataset = dataset, .dir = run_dir, .options = *options, .hooks = hooks,
+                .sync = sk_ranks_sync(options->ranks)};
     j.options.threads = sk_thread_count(options->threads);
     sk_status status = prepare(&j, err);
     while (status == SK_OK && !is_over(&j)) {
@@ -202,6 +231,7 @@ sk_status sk_train(const sk_dataset *dataset, const char *run_dir, const sk_trai
         if (status == SK_OK && on_epoch) on_epoch(epoch_user, &row);
     }
     if (status == SK_OK) status = finish(&j, err);
+    if (sk_ranks_lost(j.options.ranks)) status = sk_job_lost(&j, status, err);
     sk_run_state_free(&j.state);
     sk_update_free(j.update);
     sk_engine_free(j.engine);

@@ -14,7 +14,7 @@ allowed() {
     net) rooms='base kernels net formats' public='status hooks model' ;;
     formats) rooms='base image net formats' public='status hooks image model quant' ;;
     data) rooms='base image data formats' public='status hooks image video dataset' ;;
-    train) rooms='base image kernels net formats data train report' public='status hooks text image dataset model train keys augment report' ;;
+    train) rooms='base image kernels net formats data train report' public='status hooks text image dataset model train keys augment ranks report' ;;
     quant) rooms='base kernels net formats quant rt data' public='status hooks image dataset model quant rt classifier' ;;
     rt) rooms='base kernels/int8 rt' public='status hooks rt classifier' ;;
     predict) rooms='base image net formats rt predict kernels/int8' public='status hooks image video model rt classifier' ;;
