@@ -18,10 +18,15 @@
 
 #include "net/step.h"
 
+/* FLIPS: of the 3.2 million values before the first wide ReLU of V3-Large, which lie within about one of zero, rounding
+ * (some 3e-7) turns about one to the other side, and the gradient of its bias gains or loses all that passes there: as
+ * much as 1e-3 of the norm. Sums over a tensor, where all channels meet, are allowed two of those. */
 #ifdef SK_DOUBLE
 #define TOLERANCE 1e-9
+#define FLIPS 1
 #else
 #define TOLERANCE 1e-3
+#define FLIPS 2
 #endif
 
 static cJSON *golden;
@@ -91,7 +96,7 @@ static void near_tensor(const char *what, const double *values, size_t n, const 
         sum += values[j];
     }
     near(what, "l2", sqrt(squares), l2, norm);
-    near(what, "sum", sum, member(expected, "sum")->valuedouble, norm);
+    near(what, "sum", sum, member(expected, "sum")->valuedouble, FLIPS * norm);
     cJSON_ArrayForEach(first, member(expected, "first")) {
         near(what, "value", values[i], first->valuedouble, norm);
         i++;

@@ -86,7 +86,8 @@ SK_INLINE void want_rows(sk_ring *r, int y, int count, const float **rows) {
 
 /* ---- outputs ---- */
 typedef struct sk_outputs {
-    const float *rows[MAX_KERNEL]; /* ring rows, from the column of the first output's first tap */
+    const float *rows[MAX_KERNEL]; /* ring rows */
+    ptrdiff_t at;                  /* where in them the first tap of the first output is */
     const float *taps;             /* [rows][columns of the kernel][SK_LANES] */
     int row_count;
     sk_vec start;
@@ -106,7 +107,7 @@ SK_INLINE void outputs(const int count, const int width, const int stride, const
 #pragma GCC unroll 14
     for (int i = 0; i < count; i++) sum[i] = o->start;
     for (int ky = 0; ky < o->row_count; ky++, taps += width * SK_LANES) {
-        const float *row = o->rows[ky];
+        const float *row = o->rows[ky] + o->at;
         sk_vec tap[MAX_KERNEL];
 #pragma GCC unroll 5
         for (int kx = 0; kx < width; kx++) tap[kx] = vec_load(taps + kx * SK_LANES);
@@ -142,7 +143,7 @@ static const sk_output_shape shapes[6][COUNT] = {
     {SK_EACH_COUNT(SK_OUTPUTS_ENTRY, 3, 1)}, {SK_EACH_COUNT(SK_OUTPUTS_ENTRY, 5, 1)},
     {SK_EACH_COUNT(SK_OUTPUTS_ENTRY, 3, 2)}, {SK_EACH_COUNT(SK_OUTPUTS_ENTRY, 5, 2)}};
 
-/* `columns` outputs in groups of nearly equal size; moves o->rows and o->y along. */
+/* `columns` outputs in groups of nearly equal size; moves o->at and o->y along. */
 SK_INLINE void output_row(sk_outputs *o, int width, int stride, int columns) {
     const sk_output_shape *shape = shapes[stride == 2 ? 3 + width / 2 : width == 5 ? 3 : width - 1];
 
@@ -151,7 +152,7 @@ SK_INLINE void output_row(sk_outputs *o, int width, int stride, int columns) {
         shape[count - 1](o);
         columns -= count;
         o->y += count * o->step;
-        for (int ky = 0; ky < o->row_count; ky++) o->rows[ky] += count * stride * SK_LANES;
+        o->at += count * stride * SK_LANES;
     }
 }
 
@@ -188,6 +189,7 @@ static void convolve(const int turned, const sk_dw *s, const float *x, int x_row
             start_ring(&ring, ox * s->stride - s->pad, (columns - 1) * s->stride + k, oy0 * s->stride - s->pad);
             for (int oy = oy0; oy < oy1; oy++) {
                 o.y = y + ((ptrdiff_t)(oy - oy0) * s->ow + ox) * s->c + c;
+                o.at = 0;
                 want_rows(&ring, oy * s->stride - s->pad, k, o.rows);
                 output_row(&o, k, s->stride, columns);
             }
@@ -228,10 +230,10 @@ static void spread_rows(sk_spread *d, sk_ring *ring, int q, int q0, int columns,
     for (int py = 0; py < 2 && 2 * q + py < s->h; py++) {
         const sk_parity *rows = &d->parity[py];
         d->o.row_count = rows->count;
+        want_rows(ring, q + rows->first, rows->count, d->o.rows);
         for (int px = 0; px < 2; px++) {
             const sk_parity *cols = &d->parity[px];
-            want_rows(ring, q + rows->first, rows->count, d->o.rows);
-            for (int i = 0; i < rows->count; i++) d->o.rows[i] += (q0 + cols->first - ring->first) * SK_LANES;
+            d->o.at = (ptrdiff_t)(q0 + cols->first - ring->first) * SK_LANES;
             d->o.taps = d->taps[py][px];
             d->o.y = dx + ((ptrdiff_t)(2 * q + py) * s->w + 2 * q0 + px) * s->c;
             output_row(&d->o, cols->count, 1, min_int(columns, (s->w - px + 1) / 2 - q0));
