@@ -55,7 +55,8 @@ sk_status sk_paste(sk_image *ground, const sk_image *picture, const sk_mask *mas
 sk_status sk_ground_crop(const sk_image *ground, sk_rng *rng, int size, uint8_t *out, sk_error *err);
 
 /* The picture of training: a piece of the ground with `picture` pasted on it, between options->paste_min of the side
- * and .8, half of them against the light; with the chance options->cut up to options->cut_max of it lies outside. Writes size x size x 3 bytes. */
+ * and .8; half of the objects stand against the light. With the chance options->cut up to options->cut_max of the
+ * object lies outside. Writes size x size x 3 bytes. */
 sk_status sk_paste_train(const sk_image *picture, const sk_image *ground, const sk_augment *options, sk_rng *rng,
                          int size, uint8_t *out, sk_error *err);
 

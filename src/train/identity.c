@@ -90,7 +90,8 @@ sk_status sk_run_compare(const char *run_dir, const char *old_config, const char
     for (const char *at = new_config; *at; at += strcspn(at, "\n"), at += *at == '\n') {
         char name[64], is[64], was[64];
         const size_t length = strcspn(at, "\t\n");
-        snprintf(name, sizeof name, "%.*s", (int)length, at);
+        memcpy(name, at, length < sizeof name ? length : sizeof name - 1);
+        name[length < sizeof name ? length : sizeof name - 1] = 0;
         find_line(at, name, length, is);
         if (strcmp(name, "pretrained") == 0 && strcmp(is, SK_RUN_ANY) == 0) continue;
         if (!find_line(old_config, name, length, was)) value_before(name + 2, was);
@@ -101,7 +102,8 @@ sk_status sk_run_compare(const char *run_dir, const char *old_config, const char
     for (const char *at = old_config; *at; at += strcspn(at, "\n"), at += *at == '\n') {
         char name[64], value[64];
         const size_t length = strcspn(at, "\t\n");
-        snprintf(name, sizeof name, "%.*s", (int)length, at);
+        memcpy(name, at, length < sizeof name ? length : sizeof name - 1);
+        name[length < sizeof name ? length : sizeof name - 1] = 0;
         if (!find_line(new_config, name, length, value) && strcmp(name, "--epochs") != 0)
             return sk_fail(err, SK_ERR_MISMATCH,
                            "cannot resume %s: it was begun with %s, which this version does not "
