@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where a network stopped being a network: the first layer with a value that is not a finite number. Asked once, after
- * a loss that is none, so it costs training nothing. */
+/* Where a network stopped being a network: the first layer with a value that is not a finite number. Asked after a loss
+ * that is none, and of the weights alone before they are kept: a ReLU takes NaN for 0, so the loss need not tell. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -38,12 +38,14 @@ sk_status sk_model_find_bad(sk_model *model, const uint8_t *images, int n, int t
                             sk_error *err) {
     const size_t layers = sk_model_layer_count(model), classes = (size_t)sk_model_card(model)->classes;
     outputs seen = {.first = layers};
-    float *logits = sk_calloc((size_t)n * classes, sizeof *logits);
     where[0] = '\0';
-    if (!logits) return sk_fail_memory(err, "the logits");
-    const sk_status status = sk_model_forward(model, images, n, threads, logits, NULL, look, &seen, err);
-    sk_free(logits);
-    if (status != SK_OK) return status;
+    if (n > 0) {
+        float *logits = sk_calloc((size_t)n * classes, sizeof *logits);
+        if (!logits) return sk_fail_memory(err, "the logits");
+        const sk_status status = sk_model_forward(model, images, n, threads, logits, NULL, look, &seen, err);
+        sk_free(logits);
+        if (status != SK_OK) return status;
+    }
     for (size_t i = 0; i < layers; i++) {
         const sk_layer *layer = sk_model_layer(model, i);
         const char *what = bad_tensor(model, layer);

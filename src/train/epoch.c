@@ -51,21 +51,29 @@ sk_status sk_job_lost(const sk_job *j, sk_status status, sk_error *err) {
     return sk_fail(err, status, "%s; %s holds epoch %d, go on with --resume", err->message, j->dir, j->state.epoch);
 }
 
-static sk_status not_finite(sk_job *j, const char *when, const char *what, const sk_batch *batch, sk_error *err) {
-    char where[160] = "", kept[256], advice[64];
+static sk_status not_finite(const sk_job *j, const char *when, const char *what, const char *where, sk_error *err) {
+    char kept[256];
+    kept_text(j, kept, sizeof kept);
+    return sk_fail(err, SK_ERR_DATA, "epoch %d, %s: %s is not a finite number%s%s; try a smaller --lr than %g or a "
+                   "longer --warmup (%s)", j->state.epoch + 1, when, what, where[0] ? ", first in " : "", where,
+                   (double)j->options.lr, kept);
+}
+
+static sk_status bad_loss(const sk_job *j, const char *when, const sk_batch *batch, sk_error *err) {
+    char where[160];
     const size_t picture = (size_t)j->options.card.size * (size_t)j->options.card.size * 3;
-    sk_status status = SK_OK;
     int first, last;
     sk_sync_share(j->sync, batch->n, &first, &last);
-    if (last > first)
-        status = sk_model_find_bad(j->model, batch->images + (size_t)first * picture, last - first, j->options.threads,
-                                   where, sizeof where, err);
-    if (status != SK_OK) return status;
-    kept_text(j, kept, sizeof kept);
-    snprintf(advice, sizeof advice, "try a smaller --lr than %g or a longer --warmup", (double)j->options.lr);
-    return sk_fail(err, SK_ERR_DATA, "epoch %d, %s: %s is not a finite number%s%s; %s (%s)", j->state.epoch + 1, when,
-                   what, where[0] ? ", first in " : "", where,
-                   j->update->step ? advice : "begin with other --pretrained weights", kept);
+    const sk_status status = sk_model_find_bad(j->model, batch->images + (size_t)first * picture, last - first,
+                                               j->options.threads, where, sizeof where, err);
+    return status == SK_OK ? not_finite(j, when, "the loss", where, err) : status;
+}
+
+/* Weights that are no numbers are not kept, even if the loss does not show them. */
+static sk_status check_weights(const sk_job *j, sk_error *err) {
+    char where[160];
+    const sk_status status = sk_model_find_bad(j->model, NULL, 0, 1, where, sizeof where, err);
+    return status == SK_OK && where[0] ? not_finite(j, "after the last step", "a weight", where, err) : status;
 }
 
 /* Ten times the loss of guessing is a network that is certain and wrong. Two whole epochs of it are no bad start that
@@ -96,7 +104,7 @@ static sk_status train_step(sk_job *j, uint64_t step, uint64_t drop, const sk_ba
     if (status != SK_OK) return status;
     if (isfinite(*loss)) return sk_update_step(j->update, j->engine, lr, err);
     snprintf(when, sizeof when, "step %llu", (unsigned long long)step + 1);
-    return not_finite(j, when, "the loss", batch, err);
+    return bad_loss(j, when, batch, err);
 }
 
 static sk_status train_part(sk_job *j, sk_epoch_log *row, sk_error *err) {
@@ -176,7 +184,7 @@ static sk_status validate(sk_job *j, sk_epoch_log *row, sk_error *err) {
             loss += cross_entropy(logits + (size_t)i * SK_CLASS_COUNT, batch.labels[i], &hit);
             right += (size_t)hit;
         }
-        if (!isfinite(loss)) return not_finite(j, "validation", "the loss", &batch, err);
+        if (!isfinite(loss)) return bad_loss(j, "validation", &batch, err);
         done += (size_t)batch.n;
         /* The last batch is told by on_epoch: one bar and one line per epoch. */
         if (done < sk_loader_size(j->val))
@@ -194,6 +202,7 @@ sk_status sk_job_epoch(sk_job *j, sk_epoch_log *row, sk_error *err) {
     const double start = sk_now();
     sk_status status = sk_job_engine(j, row->epoch, err);
     if (status == SK_OK) status = train_part(j, row, err);
+    if (status == SK_OK) status = check_weights(j, err);
     if (status == SK_OK) status = check_hopeless(j, row, err);
     if (status != SK_OK) return status;
     row->images_per_second /= fmax(sk_now() - start, 1e-9);

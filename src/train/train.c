@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "net/model.h"
 #include "train/job.h"
 #include "train/keys.h"
 
@@ -100,6 +101,18 @@ static sk_status open_update(sk_job *j, sk_error *err) {
     return sk_update_create(j->model, &options, &j->update, err);
 }
 
+static sk_status load_pretrained(sk_job *j, sk_error *err) {
+    char note[512] = "", where[160];
+    sk_status status = sk_model_load_pretrained(j->model, j->options.pretrained, note, sizeof note, err);
+    if (status == SK_OK) status = sk_model_find_bad(j->model, NULL, 0, 1, where, sizeof where, err);
+    if (status != SK_OK) return status;
+    if (where[0])
+        return sk_fail(err, SK_ERR_FORMAT, "%s cannot be trained further: it has a %s", j->options.pretrained, where);
+    if (note[0]) sk_log(j->hooks, SK_LOG_NOTE, "%s", note);
+    sk_model_set_card(j->model, &j->options.card);
+    return SK_OK;
+}
+
 static sk_status open_model(sk_job *j, int has_state, sk_error *err) {
     sk_run_fingerprint(j->dataset, j->cache, j->fingerprint);
     if (j->options.pretrained) {
@@ -114,13 +127,8 @@ static sk_status open_model(sk_job *j, int has_state, sk_error *err) {
     memcpy(j->options.card.run_id, j->id, sizeof j->id);
     sk_status status = sk_model_create(&j->options.card, j->options.seed, &j->model, err);
     if (status != SK_OK) return status;
-    if (j->options.pretrained && !has_state) {
-        char note[512] = "";
-        status = sk_model_load_pretrained(j->model, j->options.pretrained, note, sizeof note, err);
-        if (status != SK_OK) return status;
-        if (note[0]) sk_log(j->hooks, SK_LOG_NOTE, "%s", note);
-        sk_model_set_card(j->model, &j->options.card);
-    }
+    if (j->options.pretrained && !has_state) status = load_pretrained(j, err);
+    if (status != SK_OK) return status;
     return open_update(j, err);
 }
 
