@@ -227,6 +227,18 @@ static void check_page(const char *path) {
     sk_free(html);
 }
 
+static double svg_height(const char *name) {
+    char path[600];
+    size_t size;
+    double height = 0;
+    snprintf(path, sizeof path, "%s/%s.svg", folder, name);
+    char *svg = read_text(path, &size);
+    const char *at = strstr(svg, " height=\"");
+    if (!at || sscanf(at, " height=\"%lf", &height) != 1) fail_msg("%s has no height", path);
+    sk_free(svg);
+    return height;
+}
+
 /* ---- tests ------------------------------------------------------------------------------------------------------- */
 
 static void curves(void **state) {
@@ -247,6 +259,15 @@ static void curves(void **state) {
         assert_int_equal(sk_plot_curves(path, log, counts[i], NULL), SK_OK);
         check_figure(name);
     }
+    /* A learning rate that changes has a panel of its own below. */
+    const double low = svg_height("curves100");
+    for (int i = 0; i < 100; i++) log[i].lr = 5e-4;
+    assert_int_equal(sk_plot_curves(in_folder("curves_rate"), log, 100, NULL), SK_OK);
+    assert_true(svg_height("curves_rate") == low);
+    for (int i = 0; i < 100; i++) log[i].lr = 5e-4 * (100 - i) / 100;
+    assert_int_equal(sk_plot_curves(in_folder("curves_rate"), log, 100, NULL), SK_OK);
+    check_figure("curves_rate");
+    assert_true(svg_height("curves_rate") > low + 100);
     log[1].val_loss = NAN; /* a run that diverged must still be drawn */
     log[2].train_loss = HUGE_VAL;
     assert_int_equal(sk_plot_curves(in_folder("curves_nan"), log, 5, NULL), SK_OK);

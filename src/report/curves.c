@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Loss and accuracy per epoch, one above the other, so that the figure stays readable at phone width. The best epoch is
- * marked in both, since it is the one whose weights are kept. */
+/* Loss, accuracy and a learning rate that changes, per epoch, one above the other, so that the figure stays readable at
+ * phone width. The best epoch is marked in both, since it is the one whose weights are kept. */
 #include <math.h>
 #include <stdio.h>
 
 #include "report/figures.h"
 
-enum { EPOCH, TRAIN_LOSS, VAL_LOSS, TRAIN_ACCURACY, VAL_ACCURACY, ROWS };
+enum { EPOCH, TRAIN_LOSS, VAL_LOSS, TRAIN_ACCURACY, VAL_ACCURACY, RATE, ROWS };
 
-static const double *row_of(const sk_curves *c, int row) {
-    return c->numbers + (size_t)row * c->n;
-}
+static const double *row_of(const sk_curves *c, int row) { return c->numbers + (size_t)row * c->n; }
 
 static void range_of(const double *a, const double *b, size_t n, double *low, double *high) {
     *low = HUGE_VAL;
@@ -76,18 +74,41 @@ static void draw_panel(cairo_t *cr, const sk_theme *theme, const sk_curves *c, d
     sk_plot_legend(cr, theme, 616, y + 20, legend, 2);
 }
 
+/* A rate that never changes, or that an early log does not know, is no figure. */
+static int has_rate(const sk_curves *c) {
+    const double *rate = row_of(c, RATE);
+    double low, high;
+    range_of(rate, rate, c->n, &low, &high);
+    return c->n > 1 && low >= 0 && high > 0 && low < high;
+}
+
+static void draw_rate(cairo_t *cr, const sk_theme *theme, const sk_curves *c, double y) {
+    const sk_font title = {SK_FONT_TITLE, 1, theme->ink};
+    const double *epoch = row_of(c, EPOCH), *rate = row_of(c, RATE);
+    double low, high;
+    range_of(rate, rate, c->n, &low, &high);
+    sk_panel panel = {.x = 82, .y = y + 44, .width = 534, .height = 96};
+    panel.horizontal = sk_axis_fixed(epoch[0], epoch[c->n - 1], 8, "epoch");
+    panel.horizontal.step = fmax(1, panel.horizontal.step);
+    panel.vertical = sk_axis_nice(0, high, 2, NULL);
+    sk_panel_draw(cr, theme, &panel);
+    sk_panel_line(cr, &panel, epoch, rate, c->n, theme->first, 0);
+    sk_plot_text(cr, &title, 16, y + 20, 0, 0, "Learning rate");
+}
+
 static void draw_curves(cairo_t *cr, const sk_theme *theme, const sk_figure *figure) {
     sk_plot_page(cr, theme, figure);
     draw_panel(cr, theme, figure->user, 0, 0);
     draw_panel(cr, theme, figure->user, 330, 1);
+    if (has_rate(figure->user)) draw_rate(cr, theme, figure->user, 660);
 }
 
 sk_status sk_curves_make(const sk_epoch_log *log, size_t epochs, sk_curves *out, sk_error *err) {
     *out = (sk_curves){.numbers = sk_alloc(epochs ? epochs * ROWS : 1, sizeof(double)), .n = epochs, .best = epochs};
     if (!out->numbers) return sk_fail_memory(err, "the curves");
     for (size_t i = 0; i < epochs; i++) {
-        const double values[ROWS] = {log[i].epoch, log[i].train_loss, log[i].val_loss, log[i].train_accuracy,
-                                     log[i].val_accuracy};
+        const double values[ROWS] = {log[i].epoch,          log[i].train_loss,   log[i].val_loss,
+                                     log[i].train_accuracy, log[i].val_accuracy, log[i].lr};
         for (size_t row = 0; row < ROWS; row++) out->numbers[row * epochs + i] = values[row];
         if (log[i].is_best) out->best = i;
     }
@@ -95,7 +116,7 @@ sk_status sk_curves_make(const sk_epoch_log *log, size_t epochs, sk_curves *out,
 }
 
 sk_figure sk_curves_figure(const sk_curves *curves) {
-    return (sk_figure){.width = 640, .height = 660, .draw = draw_curves, .user = curves};
+    return (sk_figure){.width = 640, .height = has_rate(curves) ? 860 : 660, .draw = draw_curves, .user = curves};
 }
 
 sk_status sk_plot_curves(const char *path, const sk_epoch_log *log, size_t epochs, sk_error *err) {
