@@ -26,6 +26,8 @@ static const cli_option options[] = {
     {0, "recipe", CLI_STRING, "NAME", "feeder", "where the options below begin: feeder, seed, or a recipe file"},
     {0, "print-recipe", CLI_STRING, "NAME", NULL, "print a built-in recipe, to make one's own of it, and end",
      .alone = 1},
+    {0, "show-augment", CLI_STRING, "FILE", NULL, "draw training pictures as the network gets them, and end",
+     .alone = 1},
     SK_TRAIN_KEYS(OPTION){0}};
 
 typedef struct show {
@@ -114,6 +116,20 @@ static sk_status read_options(cli *c, sk_train_options *o, char *pretrained, siz
     return status == SK_OK ? take_options(c, o, err) : status;
 }
 
+/* A picture to look at before a night is spent. */
+static int show_augment(cli *c, const sk_train_options *o) {
+    sk_error err = {0};
+    sk_dataset *dataset = NULL;
+    const char *path = cli_string(c, "show-augment");
+    if (cli_count(c) != 1) return cli_usage(c, "--show-augment draws pictures of one DATASET");
+    sk_status status = sk_dataset_open(cli_arg(c, 0), &dataset, &err);
+    if (status == SK_OK) status = sk_train_show(dataset, o, path, cli_hooks(c), &err);
+    sk_dataset_close(dataset);
+    if (status != SK_OK) return cli_fail(c, &err);
+    cli_note(c, "%s: a row per picture, a column per epoch", path);
+    return CLI_OK;
+}
+
 static int run(cli *c) {
     sk_error err = {0};
     char pretrained[4096];
@@ -123,6 +139,10 @@ static int run(cli *c) {
     if (cli_given(c, "print-recipe")) return print_recipe(c, cli_string(c, "print-recipe"));
     if (cli_flag(c, "resume") && cli_given(c, "recipe"))
         return cli_usage(c, "%s goes on with the options it was begun with; leave out --recipe", s.run);
+    if (cli_given(c, "show-augment")) {
+        if (read_options(c, &o, pretrained, sizeof pretrained, &err) != SK_OK) return cli_fail(c, &err);
+        return show_augment(c, &o);
+    }
     sk_ranks *ranks = NULL;
     sk_dataset *dataset = NULL;
     sk_status status = sk_ranks_open(&hooks, &ranks, &err);
@@ -173,7 +193,8 @@ const cli_verb verb_train = {
         "one process. When a process is lost the others end with a sentence, and --resume goes on after the last "
         "whole epoch, with any number of processes. By default mpirun gives each process one core; --threads counts "
         "per process.",
-    .examples = "siskin train birds -o run --pretrained mobilenet_v3_small.safetensors\n"
+    .examples = "siskin train birds --show-augment sheet.png\n"
+                "siskin train birds -o run --pretrained mobilenet_v3_small.safetensors\n"
                 "siskin train birds -o run --resume\n"
                 "siskin train birds -o seed --recipe seed --epochs 20\n"
                 "siskin train --print-recipe feeder >mine.ini\n"

@@ -107,6 +107,11 @@ typedef void (*sk_epoch_hook)(void *user, const sk_epoch_log *log);
 sk_status sk_train(const sk_dataset *dataset, const char *run_dir, const sk_train_options *options,
                    const sk_hooks *hooks, sk_epoch_hook on_epoch, void *epoch_user, sk_error *err);
 
+/* A sheet to look at a recipe's augmentation, nothing is trained: one row per picture, eight of them spread over the
+ * train part, and in it what the network would get in ten epochs. `path` ends in .png or .jpg. */
+sk_status sk_train_show(const sk_dataset *dataset, const sk_train_options *options, const char *path,
+                        const sk_hooks *hooks, sk_error *err);
+
 /* The rows of a run's log.tsv; *log is released with sk_train_log_free. */
 sk_status sk_train_log_read(const char *run_dir, sk_epoch_log **log, size_t *epochs, sk_error *err);
 void sk_train_log_free(sk_epoch_log *log);

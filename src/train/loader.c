@@ -225,3 +225,9 @@ sk_status sk_loader_next(sk_loader *loader, sk_batch *out, sk_error *err) {
     out->n = n;
     return SK_OK;
 }
+
+sk_status sk_loader_show(sk_loader *loader, size_t sample, int epoch, uint8_t *out, sk_error *err) {
+    const entry item = {.sample = (uint32_t)sample};
+    loader->epoch = epoch;
+    return prepare(loader, &item, out, err);
+}

@@ -43,4 +43,6 @@ double sk_loader_share(const sk_loader *loader, int label);
 /* The order of an epoch and each picture's augmentation are functions of (seed, epoch, sample) alone. */
 void sk_loader_start(sk_loader *loader, int epoch);
 sk_status sk_loader_next(sk_loader *loader, sk_batch *out, sk_error *err);
+/* The picture of a sample as an epoch would give it, size x size x 3 bytes. sk_loader_start has to follow. */
+sk_status sk_loader_show(sk_loader *loader, size_t sample, int epoch, uint8_t *out, sk_error *err);
 #endif
