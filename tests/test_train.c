@@ -310,6 +310,47 @@ static void test_loader(void **unused) {
 }
 
 /* Adam's first step moves every weight by lr * g / (|g| + eps): a known answer without knowing the gradient. */
+/* The pictures of a column of the sheet are among those that training gets in that epoch, byte for byte. */
+static void test_show(void **unused) {
+    (void)unused;
+    enum { EPOCH = 3, STEP = SIZE + 4, ROWS = 8, COLUMNS = 10 };
+    sk_train_options options = small_options();
+    options.augment.overlay = options.augment.noise = 0.5f;
+    char *path = in_root("sheet.png");
+    sk_error err = {0};
+    if (sk_train_show(paint, &options, path, NULL, &err) != SK_OK) fail_msg("%s", err.message);
+    sk_image sheet;
+    assert_int_equal(sk_image_read(path, &sheet, &err), SK_OK);
+    assert_int_equal(sheet.width, COLUMNS * STEP - 4);
+    assert_int_equal(sheet.height, ROWS * STEP - 4);
+    sk_cache *cache = NULL;
+    sk_loader *loader = NULL;
+    size_t bad = 0;
+    assert_int_equal(sk_cache_open(paint, 0, 1, NULL, &cache, &bad, &err), SK_OK);
+    const sk_loader_options o = {.split = SK_SPLIT_TRAIN, .train = 1, .batch = 2 * PER_CLASS, .size = SIZE,
+                                 .threads = 1, .clip_repeat = 1, .augment = options.augment, .seed = options.seed};
+    assert_int_equal(sk_loader_create(paint, cache, &o, &loader, &err), SK_OK);
+    sk_loader_start(loader, EPOCH);
+    sk_batch batch;
+    assert_int_equal(sk_loader_next(loader, &batch, &err), SK_OK);
+    assert_int_equal(batch.n, sk_loader_size(loader));
+    for (int row = 0; row < ROWS; row++) {
+        int found = 0;
+        for (int i = 0; i < batch.n && !found; i++) {
+            int equal = 1;
+            for (int y = 0; y < SIZE && equal; y++)
+                equal = memcmp(sheet.data + ((row * STEP + y) * sheet.width + EPOCH * STEP) * 3,
+                               batch.images + ((i * SIZE + y) * SIZE) * 3, SIZE * 3) == 0;
+            found = equal;
+        }
+        if (!found) fail_msg("row %d is no picture of epoch %d", row, EPOCH);
+    }
+    sk_loader_free(loader);
+    sk_cache_close(cache);
+    sk_image_free(&sheet);
+    sk_free(path);
+}
+
 static void test_adam(void **unused) {
     (void)unused;
     sk_card card = sk_card_default(SK_ARCH_V3_SMALL);
@@ -413,7 +454,8 @@ int main(int argc, char **argv) {
     if (argc == 5 && !strcmp(argv[1], "--child")) return child(argv[2], argv[3], atoi(argv[4]));
     self = "/proc/self/exe";
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_adam),      cmocka_unit_test(test_loader),    cmocka_unit_test(test_learns),
+        cmocka_unit_test(test_adam),      cmocka_unit_test(test_loader), cmocka_unit_test(test_show),
+        cmocka_unit_test(test_learns),
         cmocka_unit_test(test_threads),   cmocka_unit_test(test_cancel_and_resume),
         cmocka_unit_test(test_extend),    cmocka_unit_test(test_kill),      cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_freeze),    cmocka_unit_test(test_pretrained), cmocka_unit_test(test_sentences),

@@ -18,7 +18,7 @@ typedef struct sk_augment {
     float flip;                 /* chance of a mirror image: .5 */
     float shrink, shrink_min;   /* chance that the crop does not fill the input, and the least side as a share of the
                                  * input, at least .05. Around it the picture goes on; where the picture ends, its edge
-                                 * is mirrored and blurred with the distance, so that no border line tells */
+                                 * is stretched and blurred with the distance, so that no border line tells */
     float cut, cut_max;         /* chance that the crop is moved over one of the four borders, and the largest share of
                                  * it that is lost there, at most .9; on the other side the same as with shrink */
     float paste, paste_min;     /* chance that its object is cut out with a soft mask and pasted on an empty frame

@@ -66,8 +66,8 @@ static void infrared(sk_rng *rng, uint8_t *pixels, int size)
     const double one[3] = {1, 1, 1};
     const sk_lamp lamp = {.weight = {1 - green - blue, green, blue},
                           .x = between(rng, 0.25, 0.75), .y = between(rng, 0.3, 0.9),
-                          .reach = between(rng, 0.35, 0.9), .gain = scaled(rng, 0.25, 2)};
-    sk_light_expose(pixels, (size_t)size * (size_t)size, between(rng, 1.1, 1.7), one);
+                          .reach = between(rng, 0.35, 0.9), .gain = scaled(rng, 0.5, 4)};
+    sk_light_expose(pixels, (size_t)size * (size_t)size, between(rng, 1, 1.6), one);
     sk_light_infrared(pixels, size, &lamp);
 }
 
@@ -84,11 +84,11 @@ static sk_status blur(sk_rng *rng, uint8_t *pixels, int size, sk_error *err)
     return sk_blur_apply(pixels, size, &shape, err);
 }
 
-/* Daylight fills the sensor's wells, a night lamp does not: signal-to-noise ratio at white 14 to 55 or 6 to 20. */
+/* Daylight fills the sensor's wells, a night lamp does not: signal-to-noise ratio at white 14 to 55 or 10 to 32. */
 static sk_status noise(sk_rng *rng, int night, uint8_t *pixels, int size, sk_error *err)
 {
-    const sk_noise n = {.electrons = night ? scaled(rng, 40, 400) : scaled(rng, 200, 3000),
-                        .read = night ? scaled(rng, 0.002, 0.008) : scaled(rng, 0.0005, 0.004),
+    const sk_noise n = {.electrons = night ? scaled(rng, 100, 1000) : scaled(rng, 200, 3000),
+                        .read = night ? scaled(rng, 0.0007, 0.004) : scaled(rng, 0.0005, 0.004),
                         .colour = night ? 0 : between(rng, 0.1, 0.9), .coarse = sk_rng_uniform(rng) < 0.5};
     return sk_noise_apply(pixels, size, &n, rng, err);
 }

@@ -67,8 +67,8 @@ typedef struct sk_stamp {
 sk_status sk_stamp_draw(uint8_t *pixels, int size, const sk_stamp *stamp, sk_error *err);
 
 /* ---- surroundings -------------------------------------------------------------------------------- */
-/* The rectangle x0 <= x < x1, y0 <= y < y1 holds a picture: continues it over the rest of the square, mirrored at its
- * edges and the more blurred the farther away, so that no line shows where it ended. */
+/* The rectangle x0 <= x < x1, y0 <= y < y1 holds a picture: continues it over the rest of the square from its edge,
+ * the more stretched and blurred the farther away, so that no line shows where it ended. */
 sk_status sk_surround(uint8_t *pixels, int size, int x0, int y0, int x1, int y1, sk_error *err);
 
 #endif

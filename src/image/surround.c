@@ -1,32 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ground for a picture that does not fill the square: its own edge, mirrored, and out of focus with the distance. */
+/* Ground for a picture that does not fill the square: its own edge, stretched, and out of focus with the distance. */
 #include <math.h>
 #include <string.h>
 
 #include "image/codec.h"
 #include "image/effects.h"
 
-/* Position in a row of mirrors that stand at `low` and `high`. */
-static int mirrored(int at, int low, int high)
+#define STRETCH 6 /* the ground reaches a sixth of the picture deep */
+
+/* Where in the picture, `low` to `high`, a place beside it is taken from: a mirror image just outside the edge that is
+ * stretched more and more, and so never comes to the picture's middle, where a second bird would be seen. */
+static int stretched(int at, int low, int high)
 {
-    const int length = high - low, period = 2 * length;
-    int k = (at - low) % period;
-    k = k < 0 ? k + period : k;
-    return low + (k < length ? k : period - 1 - k);
+    const int beyond = at < low ? low - 1 - at : at - high, most = high - low;
+    const int depth = beyond * most / (most + STRETCH * beyond);
+    return at < low ? low + depth : high - 1 - depth;
 }
 
-static void mirror_out(uint8_t *pixels, int size, int x0, int y0, int x1, int y1)
+static void continue_edge(uint8_t *pixels, int size, int x0, int y0, int x1, int y1)
 {
     const size_t row = (size_t)size * 3;
     for (int y = y0; y < y1; y++) {
         uint8_t *p = pixels + (size_t)y * row;
         for (int x = 0; x < size; x++)
             if (x < x0 || x >= x1)
-                memcpy(p + x * 3, p + mirrored(x, x0, x1) * 3, 3);
+                memcpy(p + x * 3, p + stretched(x, x0, x1) * 3, 3);
     }
     for (int y = 0; y < size; y++)
         if (y < y0 || y >= y1)
-            memcpy(pixels + (size_t)y * row, pixels + (size_t)mirrored(y, y0, y1) * row, row);
+            memcpy(pixels + (size_t)y * row, pixels + (size_t)stretched(y, y0, y1) * row, row);
 }
 
 /* The picture made small and large again: the cheapest wide blur there is. */
@@ -62,7 +64,7 @@ sk_status sk_surround(uint8_t *pixels, int size, int x0, int y0, int x1, int y1,
         return SK_OK;
     uint8_t *near = sk_alloc(bytes, 1), *far = sk_alloc(bytes, 1);
     sk_status status = near && far ? SK_OK : sk_fail_memory(err, "the ground of a picture");
-    mirror_out(pixels, size, x0, y0, x1, y1);
+    continue_edge(pixels, size, x0, y0, x1, y1);
     if (status == SK_OK)
         status = blurred(pixels, size, size > 12 ? size / 4 : 3, near, err);
     if (status == SK_OK)
@@ -73,7 +75,7 @@ sk_status sk_surround(uint8_t *pixels, int size, int x0, int y0, int x1, int y1,
             const int dx = x < x0 ? x0 - x : x >= x1 ? x - x1 + 1 : 0;
             const size_t at = ((size_t)y * (size_t)size + (size_t)x) * 3;
             if (dx || dy)
-                mix(pixels + at, near + at, far + at, sqrt(dx * dx + dy * dy), size / 14.0, size / 3.5);
+                mix(pixels + at, near + at, far + at, sqrt(dx * dx + dy * dy), size / 28.0, size / 6.0);
         }
     }
     sk_free(near);
