@@ -196,14 +196,12 @@ static void test_stem(void **state) {
         float *weight = values((size_t)27 * c), *bias = values((size_t)c), *want = values(out),
               *got = copy_of(want, out);
         float *scratch = sk_alloc(SK_STEM_SCRATCH((size_t)w), sizeof *scratch), *columns = values((size_t)ow * 27);
-        float lut[3 * 256];
         const sk_stem s = {h, w, c, mean, gain, weight, bias, (sk_act)draw(0, 3)};
 
         for (size_t i = 0; i < size; i++) image[i] = (uint8_t)draw(0, 255);
         sk_kernels_c()->stem_u8(&s, image, first, end, scratch, want + at);
         path.stem_u8(&s, image, first, end, scratch, got + at);
-        for (int i = 0; i < 3 * 256; i++) lut[i] = ((float)(i % 256) - mean[i / 256]) * gain[i / 256];
-        sk_kernels_c()->im2col_u8(image, h, w, lut, first, first + 1, columns, 27);
+        sk_kernels_c()->im2col_u8(&s, image, first, first + 1, scratch, columns, 27);
         for (int ox = 0; ox < ow; ox++)
             for (int j = 0; j < c; j++) {
                 float sum = bias[j];
@@ -218,6 +216,35 @@ static void test_stem(void **state) {
         sk_free(bias);
         sk_free(scratch);
         sk_free(columns);
+    }
+}
+
+/* The worth of each byte in the reference's bytes; what lies beyond the 27 of a row stays. */
+static void test_im2col(void **state) {
+    (void)state;
+
+    for (int round = 0; round < ROUNDS; round++) {
+        const int h = draw(1, 40), w = draw(0, 3) ? draw(1, 70) : draw(120, 300), ld = draw(27, 30);
+        const int oh = (h - 1) / 2 + 1, ow = (w - 1) / 2 + 1, first = draw(0, oh - 1), end = draw(first + 1, oh);
+        const size_t size = (size_t)h * w * 3, out = (size_t)(end - first) * ow * ld;
+        const float mean[3] = {123.7f, 116.3f, 103.5f}, gain[3] = {0.0171f, 0.0175f, 0.0174f};
+        const sk_stem s = {.h = h, .w = w, .mean = mean, .gain = gain};
+        const int oy = draw(0, end - first - 1), ox = draw(0, ow - 1), t = draw(0, 26);
+        const int y = 2 * (first + oy) - 1 + t / 9, x = 2 * ox - 1 + t / 3 % 3;
+        uint8_t *image = sk_alloc(size, 1);
+        float *scratch = sk_alloc(SK_STEM_SCRATCH((size_t)w), sizeof *scratch), *want = values(out),
+              *got = copy_of(want, out);
+
+        for (size_t i = 0; i < size; i++) image[i] = (uint8_t)draw(0, 255);
+        sk_kernels_c()->im2col_u8(&s, image, first, end, scratch, want, ld);
+        path.im2col_u8(&s, image, first, end, scratch, got, ld);
+        if (y < 0 || y >= h || x < 0 || x >= w) assert_float_equal(want[((size_t)oy * ow + ox) * ld + t], 0, 0);
+        else
+            assert_float_equal(want[((size_t)oy * ow + ox) * ld + t],
+                               ((double)image[((size_t)y * w + x) * 3 + t % 3] - mean[t % 3]) * gain[t % 3], 1e-6);
+        compare("im2col_u8", want, got, out, 0);
+        sk_free(image);
+        sk_free(scratch);
     }
 }
 
@@ -348,7 +375,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gemm),       cmocka_unit_test(test_gemm_tn),     cmocka_unit_test(test_depthwise),
         cmocka_unit_test(test_batch_norm), cmocka_unit_test(test_elementwise), cmocka_unit_test(test_adam),
-        cmocka_unit_test(test_stem),
+        cmocka_unit_test(test_stem),       cmocka_unit_test(test_im2col),
     };
     const struct CMUnitTest choice[] = {cmocka_unit_test(test_choice)};
     int failed = cmocka_run_group_tests(choice, NULL, NULL);

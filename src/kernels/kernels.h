@@ -48,7 +48,7 @@ typedef struct sk_dw {
     int h, w, c, oh, ow, kernel, stride, pad;
 } sk_dw;
 
-/* First convolution of inference: picture [h][w][3] of bytes to [oh][ow][c], 3x3 kernel, stride 2, pad 1, so
+/* First convolution: picture [h][w][3] of bytes to [oh][ow][c], 3x3 kernel, stride 2, pad 1, so
  * ow = (w-1)/2+1. A byte v of colour ch is worth (v - mean[ch]) * gain[ch], and 0 outside the picture.
  * weight [3][3][3][c]: row and column of the kernel, colour. */
 typedef struct sk_stem {
@@ -57,7 +57,7 @@ typedef struct sk_stem {
     const sk_real *weight, *bias;
     sk_act act;
 } sk_stem;
-/* Values of scratch that a stem needs: four rows, each with a pixel more at either end. */
+/* Values of scratch that both entries need: four rows, each with a pixel more at either end. */
 #define SK_STEM_ROW(w) (((w) + 2) * 3)
 #define SK_STEM_SCRATCH(w) (4 * SK_STEM_ROW(w))
 
@@ -88,10 +88,9 @@ typedef struct sk_kernels {
     void (*gemm_tn)(int m, int n, int k, const sk_real *dy, int ldy, const sk_real *x, int ldx, sk_real *dw);
 
     /* ---- first convolution: bytes to im2col rows, or to its output ---- */
-    /* out[((oy-oy0)*ow + ox)*ld + (ky*3+kx)*3 + ch] = lut[ch*256 + image[iy][ix][ch]], 0 outside the picture, for
-     * output rows oy0 <= oy < oy1; 3x3 kernel, stride 2, pad 1; ow = (w-1)/2+1. image [h][w][3]; ld >= 27, values
-     * beyond 27 are left alone. */
-    void (*im2col_u8)(const uint8_t *image, int h, int w, const sk_real *lut, int oy0, int oy1, sk_real *out, int ld);
+    /* out[((oy-oy0)*ow + ox)*ld + (ky*3+kx)*3 + ch] = the worth of image[iy][ix][ch] for output rows oy0 <= oy < oy1;
+     * ld >= 27, values beyond 27 are left alone. Of s, only h, w, mean and gain matter. */
+    void (*im2col_u8)(const sk_stem *s, const uint8_t *image, int oy0, int oy1, sk_real *scratch, sk_real *out, int ld);
     /* Output rows oy0..oy1-1 of act(conv(x) + bias), written at y (which points at row oy0). */
     void (*stem_u8)(const sk_stem *s, const uint8_t *image, int oy0, int oy1, sk_real *scratch, sk_real *y);
 

@@ -4,21 +4,16 @@
 
 #include "net/net.h"
 
-void sk_net_normalisation(const sk_card *card, int ch, double *mean, double *gain) {
+void sk_net_normalisation(const sk_card *card, sk_real mean[3], sk_real gain[3]) {
     static const double imagenet[2][3] = {{0.485, 0.456, 0.406}, {0.229, 0.224, 0.225}};
-    const double std = card->std[ch] == (float)imagenet[1][ch] ? imagenet[1][ch] : (double)card->std[ch];
 
     /* The usual constants are meant as decimals, not as the floats next to them. */
-    *mean = 255 * (card->mean[ch] == (float)imagenet[0][ch] ? imagenet[0][ch] : (double)card->mean[ch]);
-    *gain = 1 / (255 * std);
-}
-
-void sk_net_lut(const sk_card *card, sk_real lut[3 * 256]) {
     for (int ch = 0; ch < 3; ch++) {
-        double mean, gain;
+        const double std = card->std[ch] == (float)imagenet[1][ch] ? imagenet[1][ch] : (double)card->std[ch];
 
-        sk_net_normalisation(card, ch, &mean, &gain);
-        for (int v = 0; v < 256; v++) lut[ch * 256 + v] = (sk_real)((v - mean) * gain);
+        mean[ch] =
+            (sk_real)(255 * (card->mean[ch] == (float)imagenet[0][ch] ? imagenet[0][ch] : (double)card->mean[ch]));
+        gain[ch] = (sk_real)(1 / (255 * std));
     }
 }
 

@@ -81,10 +81,8 @@ static inline sk_dw sk_unit_dw(const sk_unit *u) {
 /* Folded weight (O,H,W,I; depthwise [C][k][k]) and bias of any layer with weights, in double. NULL: skip. */
 void sk_net_folded(const sk_net *net, int layer, double *weight, double *bias);
 size_t sk_net_weight_count(const sk_net *net, int layer);
-/* A byte v of colour ch is worth (v - mean) * gain. */
-void sk_net_normalisation(const sk_card *card, int ch, double *mean, double *gain);
-/* The same as a table: the value of byte v at lut[ch*256 + v]. */
-void sk_net_lut(const sk_card *card, sk_real lut[3 * 256]);
+/* A byte v of colour ch is worth (v - mean[ch]) * gain[ch]. */
+void sk_net_normalisation(const sk_card *card, sk_real mean[3], sk_real gain[3]);
 /* Depthwise [C][k][k] to [k][k][C], and OIHW to OHWI. */
 void sk_net_pack_dw(const sk_real *weight, int c, int taps, sk_real *packed);
 void sk_net_pack_ohwi(const sk_real *weight, int out_c, int in_c, int taps, sk_real *packed);

@@ -81,13 +81,7 @@ int sk_runner_threads(const sk_runner *r) { return r->threads; }
 
 sk_status sk_runner_update(sk_runner *r, sk_error *err) {
     (void)err;
-    for (int ch = 0; ch < 3; ch++) {
-        double mean, gain;
-
-        sk_net_normalisation(&r->net->card, ch, &mean, &gain);
-        r->mean[ch] = (sk_real)mean;
-        r->gain[ch] = (sk_real)gain;
-    }
+    sk_net_normalisation(&r->net->card, r->mean, r->gain);
     for (int i = 0; i < r->net->layer_count; i++) {
         const sk_layer *layer = &r->net->layers[i];
         const size_t count = sk_net_weight_count(r->net, i);

@@ -90,7 +90,7 @@ static void pack_squeeze(sk_step *s, int block) {
 static void pack_features(sk_step *s) {
     const int units = s->net->unit_count, count = units + s->net->block_count;
 
-    sk_net_lut(&s->net->card, s->lut);
+    sk_net_normalisation(&s->net->card, s->mean, s->gain);
 #pragma omp parallel for num_threads(s->threads) schedule(dynamic, 1)
     for (int i = count - 1; i >= 0; i--) { /* the last are the largest */
         if (i < units) pack_unit(s, i);

@@ -84,7 +84,7 @@ struct sk_step {
     int threads, n, chunks, slots;
     int first, last; /* chunks of this process: first..last-1; all, if it is alone */
     uint64_t seed;
-    sk_real lut[3 * 256];
+    sk_real mean[3], gain[3]; /* of the bytes of a picture */
     const uint8_t *images;
     const int *labels;
     sk_pass forward[SK_MAX_PASSES], backward[SK_MAX_PASSES];

@@ -16,9 +16,10 @@ void sk_step_gemm(const sk_step *s, int rows, const sk_real *x, int k, const sk_
 int sk_step_stem_rows(const sk_step *s, int i, int row, sk_real *out) {
     const int side = s->net->card.size, out_side = s->net->units[0].out_side;
     const int end = row + SK_STEM_ROWS < out_side ? row + SK_STEM_ROWS : out_side;
+    const sk_stem stem = {.h = side, .w = side, .mean = s->mean, .gain = s->gain};
 
-    s->k->im2col_u8(s->images + (size_t)i * (size_t)side * (size_t)side * 3, side, side, s->lut, row, end, out,
-                    SK_STEM_LD);
+    s->k->im2col_u8(&stem, s->images + (size_t)i * (size_t)side * (size_t)side * 3, row, end,
+                    out + SK_STEM_ROWS * SK_STEM_LD * out_side, out, SK_STEM_LD);
     return (end - row) * out_side;
 }
 

@@ -157,7 +157,8 @@ static void measure(sk_step *s) {
     const sk_net *net = s->net;
 
     s->slots = s->options.freeze_bn ? s->threads * SK_FROZEN_PICTURES : share(s);
-    s->scratch_size = larger(SK_GROUP_VALUES, (size_t)net->units[0].out_side * SK_STEM_ROWS * SK_STEM_LD);
+    s->scratch_size = larger(SK_GROUP_VALUES, (size_t)net->units[0].out_side * SK_STEM_ROWS * SK_STEM_LD +
+                                                  SK_STEM_SCRATCH((size_t)net->card.size));
     for (int i = 0; i < net->unit_count; i++) {
         const size_t size = sk_unit_size(&net->units[i]);
 

@@ -5,35 +5,31 @@
 
 #include "kernels/c/reference.h"
 
-/* One kernel row of one output: three pixels, nine bytes next to each other unless the picture ends. */
-static inline void im2col_row(const uint8_t *row, int ix, int w, const sk_real *lut, sk_real *out) {
-    for (int kx = 0; kx < 3; kx++, ix++, out += 3) {
-        const int inside = row && ix >= 0 && ix < w;
+/* What value t = (ky*3+kx)*3 + colour of an output's window is worth: 0 outside the picture. */
+static inline sk_real worth(const sk_stem *s, const uint8_t *image, int oy, int ox, int t) {
+    const int iy = oy * 2 - 1 + t / 9, ix = ox * 2 - 1 + t / 3 % 3, ch = t % 3;
 
-        for (int ch = 0; ch < 3; ch++) out[ch] = inside ? lut[ch * 256 + row[ix * 3 + ch]] : 0;
-    }
+    if (iy < 0 || iy >= s->h || ix < 0 || ix >= s->w) return 0;
+    return ((sk_real)image[((size_t)iy * (size_t)s->w + (size_t)ix) * 3 + (size_t)ch] - s->mean[ch]) * s->gain[ch];
 }
 
-static inline void im2col_inner(const uint8_t *pixels, const sk_real *lut, sk_real *out) {
-    for (int i = 0; i < 9; i += 3)
-        for (int ch = 0; ch < 3; ch++) out[i + ch] = lut[ch * 256 + pixels[i + ch]];
+/* A window inside the picture: nine bytes next to each other in each of three rows. */
+static inline void inner_window(const sk_stem *s, const uint8_t *pixels, sk_real *out) {
+    for (int ky = 0; ky < 3; ky++, pixels += (size_t)s->w * 3)
+        for (int i = 0; i < 9; i += 3, out += 3)
+            for (int ch = 0; ch < 3; ch++) out[ch] = ((sk_real)pixels[i + ch] - s->mean[ch]) * s->gain[ch];
 }
 
-void sk_c_im2col_u8(const uint8_t *image, int h, int w, const sk_real *lut, int oy0, int oy1, sk_real *out, int ld) {
-    const int ow = (w - 1) / 2 + 1;
+void sk_c_im2col_u8(const sk_stem *s, const uint8_t *image, int oy0, int oy1, sk_real *scratch, sk_real *out, int ld) {
+    const int ow = (s->w - 1) / 2 + 1;
 
-    for (int oy = oy0; oy < oy1; oy++, out += (size_t)ow * (size_t)ld)
-        for (int ky = 0; ky < 3; ky++) {
-            const int iy = oy * 2 - 1 + ky;
-            const uint8_t *row = iy >= 0 && iy < h ? image + (size_t)iy * (size_t)w * 3 : NULL;
-            sk_real *to = out + ky * 9;
-
-            for (int ox = 0; ox < ow; ox++, to += ld)
-                if (row && ox > 0 && ox * 2 + 1 < w)
-                    im2col_inner(row + (ox * 2 - 1) * 3, lut, to);
-                else
-                    im2col_row(row, ox * 2 - 1, w, lut, to);
-        }
+    (void)scratch;
+    for (int oy = oy0; oy < oy1; oy++)
+        for (int ox = 0; ox < ow; ox++, out += ld)
+            if (oy > 0 && oy * 2 + 1 < s->h && ox > 0 && ox * 2 + 1 < s->w)
+                inner_window(s, image + ((size_t)(oy * 2 - 1) * (size_t)s->w + (size_t)(ox * 2 - 1)) * 3, out);
+            else
+                for (int t = 0; t < 27; t++) out[t] = worth(s, image, oy, ox, t);
 }
 
 void sk_c_stem_u8(const sk_stem *s, const uint8_t *image, int oy0, int oy1, sk_real *scratch, sk_real *y) {
@@ -44,13 +40,8 @@ void sk_c_stem_u8(const sk_stem *s, const uint8_t *image, int oy0, int oy1, sk_r
         for (int ox = 0; ox < ow; ox++, y += s->c) {
             memcpy(y, s->bias, (size_t)s->c * sizeof *y);
             for (int t = 0; t < 27; t++) {
-                const int iy = oy * 2 - 1 + t / 9, ix = ox * 2 - 1 + t / 3 % 3, ch = t % 3;
-                const sk_real *tap = s->weight + (size_t)t * (size_t)s->c;
-                sk_real value;
+                const sk_real *tap = s->weight + (size_t)t * (size_t)s->c, value = worth(s, image, oy, ox, t);
 
-                if (iy < 0 || iy >= s->h || ix < 0 || ix >= s->w) continue;
-                value = (sk_real)image[((size_t)iy * (size_t)s->w + (size_t)ix) * 3 + (size_t)ch];
-                value = (value - s->mean[ch]) * s->gain[ch];
                 for (int j = 0; j < s->c; j++) y[j] += value * tap[j];
             }
             sk_c_act((size_t)s->c, y, s->act, y);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* First convolution of inference straight from the bytes of a picture. The three rows of pixels below an output row are
- * normalised once into a ring of four, with a pixel of zeros at either end; then 16 channels of several neighbouring
- * outputs are summed in registers. */
+/* First convolution straight from the bytes of a picture, and the rows that a product with its weights reads. The three
+ * rows of pixels below an output row are normalised once into a ring of four, with a pixel of zeros at either end; then
+ * 16 channels of several neighbouring outputs are summed in registers, or the nine values of each kernel row, which lie
+ * next to each other, are copied. */
 #include <string.h>
 
 #include "kernels/x86/vector.h"
@@ -92,6 +93,11 @@ static void stem_row(const sk_stem *s, const float *ring, int oy, float *y) {
     }
 }
 
+/* Picture rows that output row oy sees and the one before it (from oy0 on) did not. */
+static void normalise_next(const sk_stem *s, const uint8_t *image, int oy, int oy0, float *ring) {
+    for (int iy = oy == oy0 ? 2 * oy - 1 : 2 * oy; iy <= 2 * oy + 1; iy++) normalise(s, image, iy, ring);
+}
+
 static void stem_u8(const sk_stem *s, const uint8_t *image, int oy0, int oy1, float *ring, float *y) {
     const ptrdiff_t size = (ptrdiff_t)((s->w - 1) / 2 + 1) * s->c;
 
@@ -100,9 +106,30 @@ static void stem_u8(const sk_stem *s, const uint8_t *image, int oy0, int oy1, fl
         return;
     }
     for (int oy = oy0; oy < oy1; oy++, y += size) {
-        for (int iy = oy == oy0 ? 2 * oy - 1 : 2 * oy; iy <= 2 * oy + 1; iy++) normalise(s, image, iy, ring);
+        normalise_next(s, image, oy, oy0, ring);
         stem_row(s, ring, oy, y);
     }
 }
 
-void SK_WIDE(stem_entries)(sk_kernels *table) { table->stem_u8 = stem_u8; }
+static void im2col_u8(const sk_stem *s, const uint8_t *image, int oy0, int oy1, float *ring, float *out, int ld) {
+    const int ow = (s->w - 1) / 2 + 1;
+
+    for (int oy = oy0; oy < oy1; oy++) {
+        const float *rows[3];
+
+        normalise_next(s, image, oy, oy0, ring);
+        for (int ky = 0; ky < 3; ky++) rows[ky] = ring + ((2 * oy - 1 + ky) & 3) * SK_STEM_ROW(s->w);
+        for (int ox = 0; ox < ow; ox++, out += ld)
+#pragma GCC unroll 3
+            for (int ky = 0; ky < 3; ky++) {
+                const float *from = rows[ky] + 6 * ox;
+                _mm256_storeu_ps(out + 9 * ky, _mm256_loadu_ps(from));
+                out[9 * ky + 8] = from[8];
+            }
+    }
+}
+
+void SK_WIDE(stem_entries)(sk_kernels *table) {
+    table->stem_u8 = stem_u8;
+    table->im2col_u8 = im2col_u8;
+}
