@@ -301,12 +301,10 @@ void sk_step_finish_weight(sk_step *s, int unit) {
         sk_real *row = sum + (size_t)r * width;
 
         if (sk_step_is_wide(u)) { /* the sum of dy x' with dy = ka dz + kb (y - mean) + kc */
-            const sk_real *spread = us->spread + (size_t)r * width;
-
             for (size_t j = 0; j < width; j++) row[j] *= us->ka[r];
-            if (!s->options.freeze_bn)
+            if (!s->options.freeze_bn) /* with frozen statistics there is no spread */
                 for (size_t j = 0; j < width; j++)
-                    row[j] += us->kb[r] * spread[j] + us->kc[r] * (count * us->center[j]);
+                    row[j] += us->kb[r] * us->spread[(size_t)r * width + j] + us->kc[r] * (count * us->center[j]);
         }
         store_row(u, (size_t)r, row, to);
     }

@@ -73,12 +73,13 @@ static void scale_backward(const float *dy, int rows, int c, const float *gate, 
     const int whole = c - c % SK_LANES;
     const sk_mask rest = vec_first(c - whole);
 
-    for (int r = 0; r < rows; r++, dy += dy ? c : 0, dx += c) {
+    for (int r = 0; r < rows; r++, dx += c) {
         for (int j = 0; j < whole; j += SK_LANES)
             scale_backward_vector(0, rest, dy ? dy + j : NULL, gate ? gate + j : NULL, plus + j, dx + j);
         if (whole < c)
             scale_backward_vector(1, rest, dy ? dy + whole : NULL, gate ? gate + whole : NULL, plus + whole,
                                   dx + whole);
+        if (dy) dy += c;
     }
 }
 
