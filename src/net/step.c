@@ -111,6 +111,7 @@ sk_scratch sk_step_scratch(const sk_step *s) {
 static void run_pass(sk_step *s, const sk_pass *pass) {
     const int count = s->last - s->first, threads = s->threads < count ? s->threads : count > 1 ? count : 1;
     const double start = s->on_pass ? sk_now() : 0;
+    double met;
 
     s->turn = !s->turn;
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
@@ -122,8 +123,9 @@ static void run_pass(sk_step *s, const sk_pass *pass) {
         memset(s->partial + (size_t)(chunk - s->first) * s->partial_size, 0, pass->partial * sizeof *s->partial);
         pass->work(s, pass->index, chunk, sk_step_first(s, chunk), sk_step_first(s, chunk + 1), scratch.at);
     }
+    met = s->on_pass ? sk_now() : 0;
     if (pass->finish) pass->finish(s, pass->index);
-    if (s->on_pass) s->on_pass(s->on_pass_user, pass, sk_now() - start);
+    if (s->on_pass) s->on_pass(s->on_pass_user, pass, met - start, sk_now() - met);
 }
 
 static void run_classifier(sk_step *s) {

@@ -89,7 +89,8 @@ struct sk_step {
     const int *labels;
     sk_pass forward[SK_MAX_PASSES], backward[SK_MAX_PASSES];
     int forward_count, backward_count, turn;
-    void (*on_pass)(void *user, const sk_pass *pass, double seconds); /* NULL but for measurements */
+    /* NULL but for measurements: seconds in the pictures and in what finishes the pass. */
+    void (*on_pass)(void *user, const sk_pass *pass, double work, double finish);
     void *on_pass_user;
 
     sk_unit_state units[SK_MAX_UNITS];
