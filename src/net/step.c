@@ -88,7 +88,7 @@ static void pack_squeeze(sk_step *s, int block) {
 }
 
 static void pack_features(sk_step *s) {
-    const int units = s->net->unit_count, count = units + s->net->block_count;
+    const int units = s->options.freeze_bn ? 0 : s->net->unit_count, count = units + s->net->block_count;
 
     sk_net_normalisation(&s->net->card, s->mean, s->gain);
 #pragma omp parallel for num_threads(s->threads) schedule(dynamic, 1)
@@ -147,7 +147,6 @@ static void run_all(sk_step *s) {
     pack_features(s);
     for (int i = first; i < last; i++) s->slot[i] = i - first;
     if (s->options.freeze_bn) {
-        for (int i = 0; i < s->net->unit_count; i++) sk_step_prepare_frozen(s, i);
         sk_step_run_frozen(s);
         return;
     }

@@ -29,27 +29,30 @@ enum {
     SK_KEEP_DEPTH = 24,      /* a wide unit of a deeper input keeps its output: to make it again costs more */
     SK_SCATTER_ROWS = 1024,  /* rows whose products are added in sk_real before they go on in double */
     SK_GROUP_VALUES = 65536, /* small pictures go together through a layer up to so many values */
-    SK_FROZEN_PICTURES = 2   /* pictures that a thread takes through the whole network with frozen statistics */
+    SK_FROZEN_PICTURES = 4   /* pictures that a thread takes through the whole network with frozen statistics */
 };
 
 typedef struct sk_step_options {
     int batch, threads, freeze_features, freeze_bn;
     double dropout, label_smoothing;
     const float *class_weight; /* of the loss, one per class; NULL: 1 each; copied */
-    const sk_sync *sync; /* other processes that take the step, NULL: none */
+    const sk_sync *sync;       /* other processes that take the step, NULL: none */
 } sk_step_options;
 
-/* Training state of a unit. */
+/* Training state of a unit. With frozen statistics batch norm is folded into its weights and bias, a ReLU too, and
+ * scale, shift and mean are those of no batch norm at all. */
 typedef struct sk_unit_state {
     sk_real *y; /* [slots][rows][c], before batch norm; NULL: a wide unit that is made again where it is read */
     sk_real *scale, *shift, *mean, *invstd, *ka, *kb, *kc; /* c each */
+    sk_real *bias;                                         /* frozen: what is added when y is written, else NULL */
+    sk_act fused;                                          /* frozen: what is applied when y is written */
     const sk_real *x;           /* wide but the stem: its input, the output of the block below */
     sk_real *forward;           /* packed weights; depthwise: [k][k][c] */
     sk_real *backward;          /* the same transposed; those of a wide unit hold batch norm's scale */
     sk_real *folded;            /* wide and not kept: forward weights that hold batch norm's scale */
     sk_real *spread;            /* wide: [c][depth], W times the scatter of its input */
     sk_real *center;            /* wide: [depth], mean of its input */
-    sk_real *inner, *offset;    /* wide but the stem: what batch norm adds to dx is x inner + offset; inner is packed */
+    sk_real *inner, *offset;    /* wide but the stem: batch norm adds x inner + offset to dx; inner is packed */
     size_t sums_at, partial_at; /* where its sums and weight gradient are in a chunk's */
 } sk_unit_state;
 
@@ -104,9 +107,9 @@ struct sk_step {
     size_t sums_size;
     sk_real *partial; /* [last - first][partial_size], weight gradients, the first becomes the sum */
     size_t partial_size;
-    double *joined; /* [ranks][2 * channels], moments */
+    double *joined;  /* [ranks][2 * channels], moments */
     size_t channels; /* most of a unit */
-    sk_real *matrix; /* [c][depth], a wide unit's weights times a factor per channel */
+    sk_real *matrix; /* [c][depth], a unit's weights times a factor per channel; frozen: all units', at partial_at */
     size_t matrix_size;
     sk_real *inner; /* [depth][depth], what is packed as a wide unit's */
     sk_real *stem;  /* the stem's weights as [c][27] */
@@ -142,11 +145,12 @@ void sk_step_classify(sk_step *s, int chunk, int first, int last);
 void sk_step_classifier_gradients(sk_step *s);
 /* dw [out][in] = sum of dy x', dbias [out] = sum of dy, over the batch. */
 void sk_step_linear_gradients(sk_step *s, sk_real *dy, int out, sk_real *x, int in, sk_real *dw, sk_real *dbias);
-/* step_frozen.c: forward and backward with frozen statistics. */
+/* step_frozen.c: forward and backward with frozen statistics; from the raw weight gradient of a unit (its chunks added
+ * up) to the gradients of gamma and of the weights. */
 void sk_step_run_frozen(sk_step *s);
+void sk_step_unfold(sk_step *s, int unit, sk_real *raw);
 
 /* step_sums.c: what happens between two passes. */
-void sk_step_prepare_frozen(sk_step *s, int unit);    /* batch norm of the running statistics */
 void sk_step_finish_statistics(sk_step *s, int unit); /* ... of the sums of the chunks */
 void sk_step_finish_wide(sk_step *s, int unit);       /* ... of the sums of a wide unit's input */
 void sk_step_finish_norm(sk_step *s, int unit);       /* gradients of gamma and beta; ka, kb, kc */
@@ -160,7 +164,8 @@ void sk_step_gather(sk_step *s, void *data, size_t size);
 /* step_forward.c: what backward makes again. */
 /* Before batch norm, of the pictures first..last-1: what is kept, or made in buf (the stem also needs rows). */
 const sk_real *sk_step_wide_y(const sk_step *s, int unit, int first, int last, sk_real *buf, sk_real *rows);
-void sk_step_activate(const sk_step *s, int unit, const sk_real *y, int pictures, sk_real *out);
+/* The activation of a unit whose y is at hand: in buf, or y if it is activated already. */
+const sk_real *sk_step_activate(const sk_step *s, int unit, const sk_real *y, int pictures, sk_real *buf);
 /* im2col of SK_STEM_ROWS output rows (or what is left) of picture i from `row` on; returns how many values per channel.
  */
 int sk_step_stem_rows(const sk_step *s, int i, int row, sk_real *out);

@@ -26,12 +26,16 @@ static void norm_sums(sk_step *s, int unit, int chunk, const sk_real *da, const 
     s->k->bn_backward_sums(da, y, pictures * (int)sk_unit_rows(u), u->out_c, &bn, u->act, dz, sums, sums + u->out_c);
 }
 
-static void norm_apply(sk_step *s, int unit, const sk_real *dz, int first, int pictures, sk_real *dy) {
+/* Gradient before batch norm from the one after it, in buf; with frozen statistics the weights hold batch norm's scale,
+ * so that it is dz itself. */
+static const sk_real *norm_apply(sk_step *s, int unit, const sk_real *dz, int first, int pictures, sk_real *buf) {
     const sk_unit *u = &s->net->units[unit];
     const sk_unit_state *us = &s->units[unit];
 
+    if (s->options.freeze_bn) return dz;
     s->k->bn_backward(dz, sk_step_y(s, unit, first), pictures * (int)sk_unit_rows(u), u->out_c, us->ka, us->kb, us->kc,
-                      us->mean, dy);
+                      us->mean, buf);
+    return buf;
 }
 
 /* ---- wide units ------------------------------------------------------------------------------------------------ */
@@ -89,40 +93,52 @@ static void work_head(sk_step *s, int index, int chunk, int first, int last, sk_
     }
 }
 
+/* The depthwise convolution of pictures first..last-1: da of its input, in da. y: of the wide unit. */
+static void depthwise_backward(sk_step *s, int index, int chunk, int first, int last, const sk_real *y,
+                               const sk_real *dz, sk_real *da, sk_real *buf) {
+    const int wide = sk_step_wide(s, index), unit = s->net->blocks[index].dw;
+    const sk_unit *u = &s->net->units[wide], *dw = &s->net->units[unit];
+    const sk_dw d = sk_unit_dw(dw);
+    const sk_real *a = sk_step_activate(s, wide, y, last - first, da);
+    const sk_real *dy = norm_apply(s, unit, dz, first, last - first, buf);
+
+    for (int i = 0; i < last - first; i++) {
+        s->k->dw_backward_weight(&d, dy + (size_t)i * sk_unit_size(dw), a + (size_t)i * sk_unit_size(u),
+                                 sk_step_partial(s, chunk, unit));
+        s->k->dw_backward_data(&d, dy + (size_t)i * sk_unit_size(dw), s->units[unit].backward,
+                               da + (size_t)i * sk_unit_size(u));
+    }
+}
+
 static void work_depthwise(sk_step *s, int index, int chunk, int first, int last, sk_real *const *scratch) {
     const sk_block *block = &s->net->blocks[index];
     const int wide = sk_step_wide(s, index);
-    const sk_unit *u = &s->net->units[wide], *dw = &s->net->units[block->dw], *project = &s->net->units[block->project];
-    const sk_dw d = sk_unit_dw(dw);
+    const sk_unit *u = &s->net->units[wide], *dw = &s->net->units[block->dw];
+    const sk_unit *above = &s->net->units[block->project], *below = &s->net->units[block[wide ? -1 : 0].project];
 
     for (int i = first, end; i < last; i = end) {
-        const sk_real *y;
+        const sk_real *y, *add = NULL;
 
         end = sk_step_group(i, last, sk_unit_size(u));
         y = sk_step_wide_y(s, wide, i, end, scratch[2], scratch[3]);
-        sk_step_activate(s, wide, y, end - i, scratch[0]);
-        norm_apply(s, block->dw, deep(s, first, i, dw), i, end - i, scratch[1]);
-        for (int j = i; j < end; j++) {
-            sk_real *a = scratch[0] + (size_t)(j - i) * sk_unit_size(u);
-            const sk_real *dy = scratch[1] + (size_t)(j - i) * sk_unit_size(dw);
-
-            s->k->dw_backward_weight(&d, dy, a, sk_step_partial(s, chunk, block->dw));
-            s->k->dw_backward_data(&d, dy, s->units[block->dw].backward, a);
-        }
-        if (wide) {
-            const sk_unit *below = &s->net->units[s->net->blocks[index - 1].project];
-
-            norm_sums(s, wide, chunk, scratch[0], y, end - i, scratch[0]);
-            wide_backward(s, wide, chunk, i, end, scratch[0], block->residual ? narrow(s, first, i, project) : NULL,
-                          narrow(s, first, i, below));
-        } else {
-            if (block->residual)
-                s->k->add((size_t)(end - i) * sk_unit_size(u), scratch[0], narrow(s, first, i, project), scratch[0]);
-            norm_sums(s, 0, chunk, scratch[0], y, end - i, scratch[0]);
-            for (int j = i; j < end; j++)
-                stem_backward(s, chunk, j, scratch[0] + (size_t)(j - i) * sk_unit_size(u), scratch[3]);
-        }
+        depthwise_backward(s, index, chunk, i, end, y, deep(s, first, i, dw), scratch[0], scratch[1]);
+        if (block->residual) add = narrow(s, first, i, above);
+        if (add && !wide) s->k->add((size_t)(end - i) * sk_unit_size(u), scratch[0], add, scratch[0]);
+        norm_sums(s, wide, chunk, scratch[0], y, end - i, scratch[0]);
+        if (wide) wide_backward(s, wide, chunk, i, end, scratch[0], add, narrow(s, first, i, below));
+        for (int j = i; j < end && !wide; j++)
+            stem_backward(s, chunk, j, scratch[0] + (size_t)(j - i) * sk_unit_size(u), scratch[3]);
     }
+}
+
+/* Gradient of the projection's beta, all that is wanted of its sums with frozen statistics. */
+static void beta_sums(sk_step *s, int unit, int chunk, const sk_real *dz, int rows, sk_real *part) {
+    const int c = s->net->units[unit].out_c;
+    double *sums = sk_step_sums(s, chunk, unit);
+
+    memset(part, 0, (size_t)c * sizeof *part);
+    s->k->column_sums(dz, rows, c, part);
+    for (int j = 0; j < c; j++) sums[j] += (double)part[j];
 }
 
 /* What the wide unit's batch norm adds to the gradient of its input, then the sums of the batch norm below. */
@@ -131,26 +147,25 @@ static void work_input(sk_step *s, int index, int chunk, int first, int last, sk
     const sk_unit_state *us = &s->units[unit];
     const sk_unit *u = &s->net->units[unit], *below = &s->net->units[project];
 
-    (void)scratch;
     for (int i = first, end; i < last; i = end) {
-        sk_real *d = narrow(s, first, i, below);
+        sk_gemm g = {.n = u->in_c,
+                     .k = u->in_c,
+                     .lda = u->in_c,
+                     .packed = us->inner,
+                     .bias = us->offset,
+                     .add = narrow(s, first, i, below),
+                     .c = narrow(s, first, i, below),
+                     .ldc = u->in_c};
 
         end = sk_step_group(i, last, sk_unit_size(below));
-        if (!s->options.freeze_bn) {
-            const sk_gemm g = {.m = (end - i) * (int)sk_unit_rows(below),
-                               .n = u->in_c,
-                               .k = u->in_c,
-                               .a = sk_step_x(s, unit, i),
-                               .lda = u->in_c,
-                               .packed = us->inner,
-                               .bias = us->offset,
-                               .add = d,
-                               .c = d,
-                               .ldc = u->in_c};
-
-            s->k->gemm(&g);
+        g.m = (end - i) * (int)sk_unit_rows(below);
+        g.a = sk_step_x(s, unit, i);
+        if (s->options.freeze_bn) {
+            beta_sums(s, project, chunk, g.c, g.m, scratch[0]);
+            continue;
         }
-        norm_sums(s, project, chunk, d, sk_step_y(s, project, i), end - i, NULL);
+        s->k->gemm(&g);
+        norm_sums(s, project, chunk, g.c, sk_step_y(s, project, i), end - i, NULL);
     }
 }
 
@@ -183,23 +198,22 @@ static void work_project(sk_step *s, int b, int chunk, int first, int last, sk_r
     const sk_unit *dw = &s->net->units[block->dw], *u = &s->net->units[block->project];
 
     for (int i = first, end; i < last; i = end) {
-        const sk_real *x = scratch[1];
+        const sk_real *dy, *a, *x, *y = sk_step_y(s, block->dw, i);
         sk_real *d = deep(s, first, i, dw);
         int rows;
 
         end = sk_step_group(i, last, sk_unit_size(dw));
         rows = (end - i) * (int)sk_unit_rows(u);
-        norm_apply(s, block->project, narrow(s, first, i, u), i, end - i, scratch[0]);
-        sk_step_activate(s, block->dw, sk_step_y(s, block->dw, i), end - i, scratch[1]);
+        dy = norm_apply(s, block->project, narrow(s, first, i, u), i, end - i, scratch[0]);
+        x = a = sk_step_activate(s, block->dw, y, end - i, scratch[1]);
         if (block->squeeze) {
-            sk_step_gate(s, b, i, end, scratch[1], scratch[2]);
+            sk_step_gate(s, b, i, end, a, scratch[2]);
             x = scratch[2];
         }
-        s->k->gemm_tn(rows, u->out_c, u->in_c, scratch[0], u->out_c, x, u->in_c,
-                      sk_step_partial(s, chunk, block->project));
-        sk_step_gemm(s, rows, scratch[0], u->out_c, s->units[block->project].backward, u->in_c, d);
-        if (block->squeeze) squeeze(s, b, i, end, scratch[1], d, scratch[3], scratch[0]);
-        norm_sums(s, block->dw, chunk, d, sk_step_y(s, block->dw, i), end - i, d);
+        s->k->gemm_tn(rows, u->out_c, u->in_c, dy, u->out_c, x, u->in_c, sk_step_partial(s, chunk, block->project));
+        sk_step_gemm(s, rows, dy, u->out_c, s->units[block->project].backward, u->in_c, d);
+        if (block->squeeze) squeeze(s, b, i, end, a, d, scratch[3], scratch[0]);
+        norm_sums(s, block->dw, chunk, d, y, end - i, d);
     }
 }
 

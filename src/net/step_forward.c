@@ -33,8 +33,8 @@ static void widen(const sk_step *s, int unit, int folded, int first, int last, s
                  .a = unit ? sk_step_x(s, unit, first) : rows,
                  .lda = unit ? u->in_c : SK_STEM_LD,
                  .packed = folded ? us->folded : us->forward,
-                 .bias = folded ? us->shift : NULL,
-                 .act = folded ? u->act : SK_ACT_NONE,
+                 .bias = folded ? us->shift : us->bias,
+                 .act = folded ? u->act : us->fused,
                  .c = y,
                  .ldc = u->out_c};
 
@@ -56,21 +56,23 @@ const sk_real *sk_step_wide_y(const sk_step *s, int unit, int first, int last, s
     return buf;
 }
 
-void sk_step_activate(const sk_step *s, int unit, const sk_real *y, int pictures, sk_real *out) {
+const sk_real *sk_step_activate(const sk_step *s, int unit, const sk_real *y, int pictures, sk_real *buf) {
     const sk_unit *u = &s->net->units[unit];
     const sk_bn bn = sk_step_bn(s, unit);
 
-    s->k->bn_forward(y, pictures * (int)sk_unit_rows(u), u->out_c, &bn, u->act, NULL, out);
+    if (s->units[unit].fused) return y;
+    s->k->bn_forward(y, pictures * (int)sk_unit_rows(u), u->out_c, &bn, u->act, NULL, buf);
+    return buf;
 }
 
-/* Activation of a wide unit. */
-static void widen_and_activate(const sk_step *s, int unit, int first, int last, sk_real *a, sk_real *rows) {
+/* Activation of a wide unit, in buf or where it is kept. */
+static const sk_real *widen_and_activate(const sk_step *s, int unit, int first, int last, sk_real *buf, sk_real *rows) {
     if (!sk_step_keeps(s, unit)) {
-        widen(s, unit, 1, first, last, a, rows);
-        return;
+        widen(s, unit, 1, first, last, buf, rows);
+        return buf;
     }
     widen(s, unit, 0, first, last, sk_step_y(s, unit, first), rows);
-    sk_step_activate(s, unit, sk_step_y(s, unit, first), last - first, a);
+    return sk_step_activate(s, unit, sk_step_y(s, unit, first), last - first, buf);
 }
 
 /* ---- statistics ------------------------------------------------------------------------------------------------ */
@@ -110,20 +112,21 @@ static void work_stem_statistics(sk_step *s, int index, int chunk, int first, in
     scatter_flush(&sc);
 }
 
+/* What block b adds to its projection, or NULL. */
+static const sk_real *shortcut(const sk_step *s, int b, int first, int last, sk_real *buf, sk_real *rows) {
+    if (!s->net->blocks[b].residual) return NULL;
+    if (b) return sk_step_x(s, s->net->blocks[b].expand, first);
+    return sk_step_activate(s, 0, sk_step_wide_y(s, 0, first, last, buf, rows), last - first, buf);
+}
+
 /* Output of block b, pictures first..last-1: its projection normalised, plus its input where it is residual. */
 static void block_output(const sk_step *s, int b, int first, int last, sk_real *const *scratch) {
-    const sk_block *block = &s->net->blocks[b];
-    const sk_unit *u = &s->net->units[block->project];
-    const sk_bn bn = sk_step_bn(s, block->project);
-    const sk_real *add = NULL;
+    const int unit = s->net->blocks[b].project;
+    const sk_unit *u = &s->net->units[unit];
+    const sk_bn bn = sk_step_bn(s, unit);
 
-    if (block->residual && b) add = sk_step_x(s, block->expand, first);
-    if (block->residual && !b) {
-        sk_step_activate(s, 0, sk_step_wide_y(s, 0, first, last, scratch[0], scratch[3]), last - first, scratch[0]);
-        add = scratch[0];
-    }
-    s->k->bn_forward(sk_step_y(s, block->project, first), (last - first) * (int)sk_unit_rows(u), u->out_c, &bn,
-                     SK_ACT_NONE, add, sk_step_out(s, b, first));
+    s->k->bn_forward(sk_step_y(s, unit, first), (last - first) * (int)sk_unit_rows(u), u->out_c, &bn, SK_ACT_NONE,
+                     shortcut(s, b, first, last, scratch[0], scratch[3]), sk_step_out(s, b, first));
 }
 
 static void work_statistics(sk_step *s, int index, int chunk, int first, int last, sk_real *const *scratch) {
@@ -131,14 +134,14 @@ static void work_statistics(sk_step *s, int index, int chunk, int first, int las
     const sk_unit *u = &s->net->units[unit], *below = &s->net->units[s->net->blocks[index - 1].project];
     scatter sc = {s, sk_step_sums(s, chunk, unit), scratch[1], u->in_c, 0};
 
+    if (s->options.freeze_bn) return; /* the projection has written the output of its block */
     memset(sc.part, 0, (size_t)u->in_c * (size_t)(u->in_c + 1) * sizeof *sc.part);
     for (int i = first, end; i < last; i = end) {
         end = sk_step_group(i, last, sk_unit_size(below));
         block_output(s, index - 1, i, end, scratch);
-        if (!s->options.freeze_bn)
-            scatter_add(&sc, sk_step_x(s, unit, i), u->in_c, (end - i) * (int)sk_unit_rows(below));
+        scatter_add(&sc, sk_step_x(s, unit, i), u->in_c, (end - i) * (int)sk_unit_rows(below));
     }
-    if (!s->options.freeze_bn) scatter_flush(&sc);
+    scatter_flush(&sc);
 }
 
 /* Sums of a unit whose output is kept, around a row of the chunk. */
@@ -155,14 +158,17 @@ static void add_sums(sk_step *s, int unit, int chunk, int i, int end) {
 static void work_depthwise(sk_step *s, int index, int chunk, int first, int last, sk_real *const *scratch) {
     const int wide = sk_step_wide(s, index), unit = s->net->blocks[index].dw;
     const sk_unit *u = &s->net->units[wide];
+    const sk_unit_state *us = &s->units[unit];
     const sk_dw d = sk_unit_dw(&s->net->units[unit]);
 
     for (int i = first, end; i < last; i = end) {
+        const sk_real *a;
+
         end = sk_step_group(i, last, sk_unit_size(u));
-        widen_and_activate(s, wide, i, end, scratch[0], scratch[3]);
+        a = widen_and_activate(s, wide, i, end, scratch[0], scratch[3]);
         for (int j = i; j < end; j++)
-            s->k->dw_forward(&d, scratch[0] + (size_t)(j - i) * sk_unit_size(u), 0, s->units[unit].forward, NULL,
-                             SK_ACT_NONE, 0, d.oh, sk_step_y(s, unit, j));
+            s->k->dw_forward(&d, a + (size_t)(j - i) * sk_unit_size(u), 0, us->forward, us->bias, us->fused, 0, d.oh,
+                             sk_step_y(s, unit, j));
         add_sums(s, unit, chunk, i, end);
     }
 }
@@ -178,8 +184,8 @@ void sk_step_gate(const sk_step *s, int b, int first, int last, const sk_real *a
     }
 }
 
-/* Squeeze, two small layers, gate, all kept for the backward pass; a becomes a * gate. */
-static void squeeze(const sk_step *s, int b, int first, int last, sk_real *a) {
+/* Squeeze, two small layers, gate, all kept for the backward pass; out = a * gate. */
+static void squeeze(const sk_step *s, int b, int first, int last, const sk_real *a, sk_real *out) {
     const sk_block *block = &s->net->blocks[b];
     const sk_block_state *bs = &s->blocks[b];
     const sk_unit *dw = &s->net->units[block->dw];
@@ -211,19 +217,30 @@ static void squeeze(const sk_step *s, int b, int first, int last, sk_real *a) {
     s->k->act((size_t)(pictures * q), bs->squeezed + at_q, SK_ACT_RELU, bs->relu + at_q);
     s->k->gemm(&fc2);
     s->k->act((size_t)(pictures * c), bs->gate_in + at_c, SK_ACT_HSIGMOID, bs->gate + at_c);
-    sk_step_gate(s, b, first, last, a, a);
+    sk_step_gate(s, b, first, last, a, out);
 }
 
+/* With frozen statistics the projection writes the block's output at once. */
 static void work_project(sk_step *s, int b, int chunk, int first, int last, sk_real *const *scratch) {
     const sk_block *block = &s->net->blocks[b];
     const sk_unit *dw = &s->net->units[block->dw], *u = &s->net->units[block->project];
+    const sk_unit_state *us = &s->units[block->project];
+    const int frozen = s->options.freeze_bn;
 
     for (int i = first, end; i < last; i = end) {
+        sk_gemm g = {.n = u->out_c, .k = u->in_c, .lda = u->in_c, .packed = us->forward, .ldc = u->out_c};
+
         end = sk_step_group(i, last, sk_unit_size(dw));
-        sk_step_activate(s, block->dw, sk_step_y(s, block->dw, i), end - i, scratch[0]);
-        if (block->squeeze) squeeze(s, b, i, end, scratch[0]);
-        sk_step_gemm(s, (end - i) * (int)sk_unit_rows(u), scratch[0], u->in_c, s->units[block->project].forward,
-                     u->out_c, sk_step_y(s, block->project, i));
+        g.m = (end - i) * (int)sk_unit_rows(u);
+        g.a = sk_step_activate(s, block->dw, sk_step_y(s, block->dw, i), end - i, scratch[0]);
+        if (block->squeeze) {
+            squeeze(s, b, i, end, g.a, scratch[0]);
+            g.a = scratch[0];
+        }
+        g.bias = us->bias;
+        g.add = frozen ? shortcut(s, b, i, end, scratch[1], scratch[3]) : NULL;
+        g.c = frozen ? sk_step_out(s, b, i) : sk_step_y(s, block->project, i);
+        s->k->gemm(&g);
         add_sums(s, block->project, chunk, i, end);
     }
 }
@@ -236,10 +253,12 @@ static void work_pool(sk_step *s, int index, int chunk, int first, int last, sk_
     (void)index;
     (void)chunk;
     for (int i = first, end; i < last; i = end) {
+        const sk_real *a;
+
         end = sk_step_group(i, last, sk_unit_size(u));
-        widen_and_activate(s, unit, i, end, scratch[0], NULL);
+        a = widen_and_activate(s, unit, i, end, scratch[0], NULL);
         for (int j = i; j < end; j++)
-            s->k->pool(scratch[0] + (size_t)(j - i) * sk_unit_size(u), (int)sk_unit_rows(u), u->out_c,
+            s->k->pool(a + (size_t)(j - i) * sk_unit_size(u), (int)sk_unit_rows(u), u->out_c,
                        s->features + (size_t)j * (size_t)u->out_c);
     }
 }

@@ -18,12 +18,14 @@ static sk_real *reals(arena *a, size_t count) { return take(a, count, sizeof(sk_
 
 static size_t weight_count(const sk_step *s, int unit) { return s->net->params[s->net->units[unit].param].count; }
 
-/* Is the output of the unit kept? To make a shallow wide unit again costs less than to write and read it; where a block
- * adds the stem's output to its own, that is kept too. */
+/* Is the output of the unit kept, before batch norm? With frozen statistics a projection writes its block's. To make a
+ * shallow wide unit again costs less than to write and read it; where a block adds the stem's output to its own, that
+ * is kept too. */
 static int keeps(const sk_step *s, int unit) {
     const sk_unit *u = &s->net->units[unit];
 
-    if (!sk_step_is_wide(u) || s->options.freeze_bn) return 1;
+    if (s->options.freeze_bn) return sk_step_is_wide(u) || u->op == SK_OP_DEPTHWISE;
+    if (!sk_step_is_wide(u)) return 1;
     return unit ? u->in_c > SK_KEEP_DEPTH : s->net->blocks[0].residual;
 }
 
@@ -49,6 +51,7 @@ static void lay_unit(sk_step *s, arena *a, int unit) {
 
     if (keeps(s, unit)) us->y = reals(a, (size_t)s->slots * sk_unit_size(u));
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) *vectors[i] = reals(a, (size_t)u->out_c);
+    if (s->options.freeze_bn) us->bias = reals(a, (size_t)u->out_c);
     if (u->op == SK_OP_DEPTHWISE) {
         us->forward = us->backward = reals(a, weight_count(s, unit));
         return;
@@ -170,6 +173,7 @@ static void measure(sk_step *s) {
     for (int i = 0; i < net->block_count; i++)
         s->narrow_size = larger(s->narrow_size, sk_unit_size(&net->units[net->blocks[i].project]));
     place_sums(s);
+    if (s->options.freeze_bn) s->matrix_size = s->partial_size;
 }
 
 sk_status sk_step_allocate(sk_step *s, sk_error *err) {

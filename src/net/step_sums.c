@@ -187,17 +187,6 @@ static void pack_wide(sk_step *s, int unit) {
     }
 }
 
-void sk_step_prepare_frozen(sk_step *s, int unit) {
-    const sk_unit *u = &s->net->units[unit];
-    const sk_param *p = &s->net->params[u->param];
-
-    for (int c = 0; c < u->out_c; c++) {
-        normalise(s, unit, c, (double)p[SK_MEAN].data[c], (double)p[SK_VAR].data[c]);
-        s->units[unit].kb[c] = s->units[unit].kc[c] = 0;
-    }
-    if (sk_step_is_wide(u)) pack_wide(s, unit);
-}
-
 /* y = W x: row c of `spread` becomes W_c S with S the scatter of x, the sum of (x-mean)(x-mean)'. Returns W_c S W_c',
  * the sum of squares of channel c. */
 static double spread_row(const double *scatter, int depth, const sk_real *w, sk_real *spread) {
@@ -263,8 +252,8 @@ void sk_step_finish_norm(sk_step *s, int unit) {
         const double invstd = (double)us->invstd[c], ka = (double)us->ka[c];
 
         d_beta[c] = (sk_real)sum[c];
+        if (s->options.freeze_bn) continue; /* gamma's follows from the weights' (step_frozen.c) */
         d_gamma[c] = (sk_real)(sum_y[c] * invstd);
-        if (s->options.freeze_bn) continue; /* mean and variance do not depend on the pictures: kb = kc = 0 */
         us->kb[c] = (sk_real)(-ka * invstd * invstd * sum_y[c] / count);
         us->kc[c] = (sk_real)(-ka * sum[c] / count);
     }
@@ -285,27 +274,34 @@ static void store_row(const sk_unit *u, size_t r, const sk_real *row, sk_real *t
     }
 }
 
-void sk_step_finish_weight(sk_step *s, int unit) {
+/* Row r of a wide unit's sum of dy x' from that of dz x', dy = ka dz + kb (y - mean) + kc. */
+static void complete_row(const sk_step *s, int unit, int r, sk_real *row) {
     const sk_unit *u = &s->net->units[unit];
     const sk_unit_state *us = &s->units[unit];
+    const int depth = sk_step_depth(u);
+    const sk_real count = (sk_real)((double)s->n * (double)sk_unit_rows(u));
+    const sk_real *spread = us->spread + (size_t)r * (size_t)depth;
+
+    for (int j = 0; j < depth; j++)
+        row[j] = us->ka[r] * row[j] + us->kb[r] * spread[j] + us->kc[r] * (count * us->center[j]);
+}
+
+void sk_step_finish_weight(sk_step *s, int unit) {
+    const sk_unit *u = &s->net->units[unit];
     const int depthwise = u->op == SK_OP_DEPTHWISE, rows = depthwise ? u->kernel * u->kernel : u->out_c;
     const size_t width = (size_t)(depthwise ? u->out_c : sk_step_depth(u));
-    const sk_real count = (sk_real)((double)s->n * (double)sk_unit_rows(u));
-    sk_real *to = sk_step_grad(s, u->param), *sum = sk_step_partial(s, s->first, unit);
+    const int frozen = s->options.freeze_bn, parallel = (size_t)rows * width >= 4096;
+    sk_real *sum = sk_step_partial(s, s->first, unit), *to = sk_step_grad(s, u->param);
 
-#pragma omp parallel for num_threads(s->threads) schedule(static) if ((size_t)rows * width >= 4096)
+#pragma omp parallel for num_threads(s->threads) schedule(static) if (parallel)
     for (int r = 0; r < rows; r++) add_reals(sum + (size_t)r * width, s->partial_size, s->last - s->first, width);
     sum_ranks(s, sum, (size_t)rows * width, sizeof *sum);
-#pragma omp parallel for num_threads(s->threads) schedule(static) if ((size_t)rows * width >= 4096)
+    if (frozen) sk_step_unfold(s, unit, sum);
+#pragma omp parallel for num_threads(s->threads) schedule(static) if (parallel)
     for (int r = 0; r < rows; r++) {
         sk_real *row = sum + (size_t)r * width;
 
-        if (sk_step_is_wide(u)) { /* the sum of dy x' with dy = ka dz + kb (y - mean) + kc */
-            for (size_t j = 0; j < width; j++) row[j] *= us->ka[r];
-            if (!s->options.freeze_bn) /* with frozen statistics there is no spread */
-                for (size_t j = 0; j < width; j++)
-                    row[j] += us->kb[r] * us->spread[(size_t)r * width + j] + us->kc[r] * (count * us->center[j]);
-        }
+        if (sk_step_is_wide(u) && !frozen) complete_row(s, unit, r, row);
         store_row(u, (size_t)r, row, to);
     }
 }
