@@ -127,8 +127,8 @@ static void print_row(const sk_step *s, row *r, const setting *set, int last) {
         return;
     }
     printf("%-22s %-8s %-10s %8.3f %7.3f %6.1f%% %8.1f %5.0f%% %8.2f %5.0f%%\n", layer,
-           forward ? "forward" : "backward", r->pass->what, work * 1e3, finish * 1e3,
-           100 * (work + finish) / set->step, gflops, 100 * gflops / set->gflops, bytes, 100 * bytes / set->stream);
+           forward ? "forward" : "backward", r->pass->what, work * 1e3, finish * 1e3, 100 * (work + finish) / set->step,
+           gflops, 100 * gflops / set->gflops, bytes, 100 * bytes / set->stream);
 }
 
 static void report(const sk_step *s, table *t, const setting *set) {
