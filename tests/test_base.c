@@ -233,6 +233,31 @@ static void random_numbers(void **state) {
     assert_true(fabs(sum / 60000) < 0.02 && fabs(square / 60000 - 1) < 0.03);
     for (int i = 0; i < 6; i++) assert_true(abs(counts[i] - 10000) < 500);
     assert_int_equal(sk_rng_below(&c, 1), 0);
+    for (int i = 0; i < 1000; i++) {
+        const double x = sk_rng_between(&c, -3, 5);
+        assert_true(x >= -3 && x < 5);
+    }
+    /* All 24 orders of four items of an odd size come, about equally often; nothing is lost. */
+    int orders[256] = {0};
+    for (int i = 0; i < 24000; i++) {
+        char items[4][3] = {"0a", "1b", "2c", "3d"};
+        sk_rng_shuffle(&c, items, 4, sizeof *items);
+        int code = 0, found = 0;
+        for (int k = 0; k < 4; k++) {
+            assert_int_equal(items[k][1] - 'a', items[k][0] - '0');
+            code = code * 4 + items[k][0] - '0';
+            found |= 1 << (items[k][0] - '0');
+        }
+        assert_int_equal(found, 15);
+        orders[code]++;
+    }
+    int seen = 0;
+    for (int i = 0; i < 256; i++) {
+        if (!orders[i]) continue;
+        assert_in_range(orders[i], 850, 1150); /* five standard deviations */
+        seen++;
+    }
+    assert_int_equal(seen, 24);
 }
 
 static char last_log[64];

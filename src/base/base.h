@@ -86,8 +86,11 @@ typedef struct sk_rng {
 sk_rng sk_rng_make(uint64_t seed, uint64_t stream, uint64_t index);
 uint64_t sk_rng_next(sk_rng *rng);                     /* splitmix64 */
 double sk_rng_uniform(sk_rng *rng);                    /* [0,1) */
+double sk_rng_between(sk_rng *rng, double low, double high); /* [low,high) */
 uint32_t sk_rng_below(sk_rng *rng, uint32_t bound);    /* [0,bound), unbiased; bound > 0 */
 double sk_rng_normal(sk_rng *rng);
+/* Fisher and Yates: n items of `size` bytes, at most 64, in one of all their orders; n below 2^32. */
+void sk_rng_shuffle(sk_rng *rng, void *items, size_t n, size_t size);
 
 /* ---- hooks ------------------------------------------------------------------------------------------------ */
 void sk_log(const sk_hooks *hooks, sk_log_level level, const char *format, ...) SK_PRINTF(3, 4);

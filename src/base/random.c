@@ -4,6 +4,7 @@
 #include "base/base.h"
 
 #include <math.h>
+#include <string.h>
 
 #define GOLDEN 0x9e3779b97f4a7c15u
 
@@ -31,6 +32,8 @@ uint64_t sk_rng_next(sk_rng *rng) { return sk_hash64(rng->state += GOLDEN); }
 
 double sk_rng_uniform(sk_rng *rng) { return (double)(sk_rng_next(rng) >> 11) * 0x1p-53; }
 
+double sk_rng_between(sk_rng *rng, double low, double high) { return low + (high - low) * sk_rng_uniform(rng); }
+
 uint32_t sk_rng_below(sk_rng *rng, uint32_t bound) {
     /* Lemire 2019: multiply, reject the few values that would make small results more likely. */
     uint64_t product = (sk_rng_next(rng) >> 32) * bound;
@@ -45,4 +48,14 @@ double sk_rng_normal(sk_rng *rng) {
     double u = 1.0 - sk_rng_uniform(rng); /* (0,1]: log stays finite */
     double v = sk_rng_uniform(rng);
     return sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v);
+}
+
+void sk_rng_shuffle(sk_rng *rng, void *items, size_t n, size_t size) {
+    uint8_t *at = items, kept[64];
+    for (; n > 1; n--) {
+        uint8_t *other = at + sk_rng_below(rng, (uint32_t)n) * size, *last = at + (n - 1) * size;
+        memcpy(kept, other, size);
+        memmove(other, last, size); /* they may be the same */
+        memcpy(last, kept, size);
+    }
 }

@@ -95,11 +95,7 @@ static void add_source(const job *j, deck *d, const char *name, size_t length, i
     if (n == first)
         return;
     sk_rng rng = sk_rng_make(j->options->seed, STREAM_DECK, sk_hash_bytes(name, length));
-    for (size_t i = n - first; i > 1; i--) {
-        const size_t k = sk_rng_below(&rng, (uint32_t)i), kept = d->samples[first + k];
-        d->samples[first + k] = d->samples[first + i - 1];
-        d->samples[first + i - 1] = kept;
-    }
+    sk_rng_shuffle(&rng, d->samples + first, n - first, sizeof *d->samples);
     d->first[++d->sources] = n;
 }
 

@@ -32,11 +32,6 @@ const char *sk_compose_kind(int k)
     return k >= 0 && k < SK_COMPOSE_KINDS ? kinds[k].name : NULL;
 }
 
-static double draw(sk_rng *rng, double low, double high)
-{
-    return low + (high - low) * sk_rng_uniform(rng);
-}
-
 /* ---- camera ------------------------------------------------------------------------------------- */
 static sk_status out_of_focus_or_moving(const double u[6], uint8_t *pixels, sk_error *err)
 {
@@ -124,7 +119,7 @@ sk_status sk_composite_make(int which, const sk_image *patch, const sk_image *gr
         status = sk_mask_guess(patch, sk_rng_next(&rng), &mask, err);
     if (status == SK_OK) {
         memcpy(out->image.data, bare.data, SIDE * SIDE * 3);
-        const float shade = (float)draw(&rng, (double)k->shade_min, (double)k->shade_max);
+        const float shade = (float)sk_rng_between(&rng, (double)k->shade_min, (double)k->shade_max);
         out->place = sk_place_draw(&mask, patch, SIDE, SIDE, &k->range, &rng);
         out->place.shade = shade;
         out->separated = mask.separated;

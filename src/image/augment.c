@@ -20,11 +20,6 @@ typedef struct crop {
     int x, y, width, height;
 } crop;
 
-static double draw_between(sk_rng *rng, double low, double high)
-{
-    return low + (high - low) * sk_rng_uniform(rng);
-}
-
 /* The number that was meant by a float of seven digits: .08f is a little less than .08. */
 static double decimal(float value)
 {
@@ -36,8 +31,8 @@ static crop random_crop(int width, int height, const sk_augment *augment, sk_rng
     const double area = (double)width * height, least = 3.0 / 4.0, most = 4.0 / 3.0;
     const double small = decimal(augment->scale_min), large = decimal(augment->scale_max);
     for (int i = 0; i < TRIES; i++) {
-        const double target = area * draw_between(rng, small, large);
-        const double ratio = exp(draw_between(rng, log(least), log(most)));
+        const double target = area * sk_rng_between(rng, small, large);
+        const double ratio = exp(sk_rng_between(rng, log(least), log(most)));
         const int w = (int)nearbyint(sqrt(target * ratio)), h = (int)nearbyint(sqrt(target / ratio));
         if (w < 1 || w > width || h < 1 || h > height)
             continue;
@@ -69,13 +64,13 @@ static window draw_window(const sk_augment *augment, int size, sk_rng *rng)
 {
     window w = {0, 0, size, 0};
     if (augment->shrink > 0 && sk_rng_uniform(rng) < (double)augment->shrink) {
-        w.side = size * draw_between(rng, fmax((double)augment->shrink_min, LEAST_SIDE), 1);
-        w.x = draw_between(rng, 0, size - w.side);
-        w.y = draw_between(rng, 0, size - w.side);
+        w.side = size * sk_rng_between(rng, fmax((double)augment->shrink_min, LEAST_SIDE), 1);
+        w.x = sk_rng_between(rng, 0, size - w.side);
+        w.y = sk_rng_between(rng, 0, size - w.side);
         w.moved = 1;
     }
     if (augment->cut > 0 && sk_rng_uniform(rng) < (double)augment->cut) {
-        const double lost = w.side * draw_between(rng, 0, fmin((double)augment->cut_max, MOST_CUT));
+        const double lost = w.side * sk_rng_between(rng, 0, fmin((double)augment->cut_max, MOST_CUT));
         const uint32_t border = sk_rng_below(rng, 4);
         double *axis = border < 2 ? &w.x : &w.y;
         *axis = border % 2 ? size - w.side + lost : -lost;

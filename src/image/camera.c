@@ -12,11 +12,6 @@
 /* Each effect draws from a stream of its own, so that a chance that is changed changes no other effect. */
 enum { DRAW_JITTER = 1, DRAW_EXPOSURE, DRAW_GREY, DRAW_INFRARED, DRAW_BLUR, DRAW_NOISE, DRAW_STAMP, DRAW_JPEG };
 
-static double between(sk_rng *rng, double low, double high)
-{
-    return low + (high - low) * sk_rng_uniform(rng);
-}
-
 /* Evenly in the logarithm: half of the draws are below the geometric mean. */
 static double scaled(sk_rng *rng, double low, double high)
 {
@@ -42,7 +37,7 @@ static void jitter(const sk_augment *augment, sk_rng *rng, uint8_t *pixels, size
     const uint8_t *order = orders[sk_rng_below(rng, 6)];
     double factor[3];
     for (int i = 0; i < 3; i++)
-        factor[i] = between(rng, fmax(1 - strength[i], 0), 1 + strength[i]);
+        factor[i] = sk_rng_between(rng, fmax(1 - strength[i], 0), 1 + strength[i]);
     for (int i = 0; i < 3; i++)
         if (strength[order[i]] > 0)
             effects[order[i]](pixels, count, factor[order[i]]);
@@ -51,10 +46,10 @@ static void jitter(const sk_augment *augment, sk_rng *rng, uint8_t *pixels, size
 static void expose(const sk_augment *augment, sk_rng *rng, uint8_t *pixels, size_t count)
 {
     const double s = (double)augment->gamma, cast = (double)augment->cast;
-    const double exponent = exp(between(rng, -s, s));
+    const double exponent = exp(sk_rng_between(rng, -s, s));
     double gain[3];
     for (int c = 0; c < 3; c++)
-        gain[c] = between(rng, 1 - cast, 1 + cast);
+        gain[c] = sk_rng_between(rng, 1 - cast, 1 + cast);
     sk_light_expose(pixels, count, exponent, gain);
 }
 
@@ -62,12 +57,12 @@ static void expose(const sk_augment *augment, sk_rng *rng, uint8_t *pixels, size
  * shine in it as they do in green. The lamp sits beside the lens, so it is centred up to the way it was screwed on. */
 static void infrared(sk_rng *rng, uint8_t *pixels, int size)
 {
-    const double green = between(rng, 0.1, 0.6), blue = between(rng, 0, 0.2);
+    const double green = sk_rng_between(rng, 0.1, 0.6), blue = sk_rng_between(rng, 0, 0.2);
     const double one[3] = {1, 1, 1};
     const sk_lamp lamp = {.weight = {1 - green - blue, green, blue},
-                          .x = between(rng, 0.25, 0.75), .y = between(rng, 0.3, 0.9),
-                          .reach = between(rng, 0.35, 0.9), .gain = scaled(rng, 0.5, 4)};
-    sk_light_expose(pixels, (size_t)size * (size_t)size, between(rng, 1, 1.6), one);
+                          .x = sk_rng_between(rng, 0.25, 0.75), .y = sk_rng_between(rng, 0.3, 0.9),
+                          .reach = sk_rng_between(rng, 0.35, 0.9), .gain = scaled(rng, 0.5, 4)};
+    sk_light_expose(pixels, (size_t)size * (size_t)size, sk_rng_between(rng, 1, 1.6), one);
     sk_light_infrared(pixels, size, &lamp);
 }
 
@@ -76,10 +71,10 @@ static sk_status blur(sk_rng *rng, uint8_t *pixels, int size, sk_error *err)
     const double unit = size / 224.0;
     sk_blur shape;
     if (sk_rng_uniform(rng) < 0.5) {
-        sk_blur_disc(between(rng, 0.8, 3) * unit, &shape);
+        sk_blur_disc(sk_rng_between(rng, 0.8, 3) * unit, &shape);
     } else {
-        const double length = between(rng, 2.5, 11) * unit;
-        sk_blur_line(length, between(rng, 0, 3.14159265358979), &shape);
+        const double length = sk_rng_between(rng, 2.5, 11) * unit;
+        sk_blur_line(length, sk_rng_between(rng, 0, 3.14159265358979), &shape);
     }
     return sk_blur_apply(pixels, size, &shape, err);
 }
@@ -89,7 +84,7 @@ static sk_status noise(sk_rng *rng, int night, uint8_t *pixels, int size, sk_err
 {
     const sk_noise n = {.electrons = night ? scaled(rng, 100, 1000) : scaled(rng, 200, 3000),
                         .read = night ? scaled(rng, 0.0007, 0.004) : scaled(rng, 0.0005, 0.004),
-                        .colour = night ? 0 : between(rng, 0.1, 0.9), .coarse = sk_rng_uniform(rng) < 0.5};
+                        .colour = night ? 0 : sk_rng_between(rng, 0.1, 0.9), .coarse = sk_rng_uniform(rng) < 0.5};
     return sk_noise_apply(pixels, size, &n, rng, err);
 }
 
@@ -134,7 +129,7 @@ static sk_status stamp(sk_rng *rng, uint8_t *pixels, int size, sk_error *err)
     sk_stamp s = {.height = scaled(rng, 6.5, 15) * size / 224, .ground = SK_TEXT_OUTLINE};
     words(rng, s.text, sizeof s.text);
     const uint32_t colour = sk_rng_below(rng, 3), ground = sk_rng_below(rng, 4);
-    const double margin = between(rng, 0, 0.04), free = sk_rng_below(rng, 5) == 0 ? 0.5 : margin;
+    const double margin = sk_rng_between(rng, 0, 0.04), free = sk_rng_below(rng, 5) == 0 ? 0.5 : margin;
     s.ground = ground == 2 ? SK_TEXT_BOX : ground == 3 ? SK_TEXT_STRIP : SK_TEXT_OUTLINE;
     for (int c = 0; c < 3; c++) {
         s.ink[c] = colours[colour][c];

@@ -263,7 +263,7 @@ sk_status sk_paste(sk_image *ground, const sk_image *picture, const sk_mask *mas
 sk_status sk_ground_crop(const sk_image *ground, sk_rng *rng, int size, uint8_t *out, sk_error *err)
 {
     const int shorter = ground->width < ground->height ? ground->width : ground->height;
-    const int side = (int)fmax(1, shorter * between(0.6, 1, sk_rng_uniform(rng)));
+    const int side = (int)fmax(1, shorter * sk_rng_between(rng, 0.6, 1));
     const int x = (int)sk_rng_below(rng, (uint32_t)(ground->width - side + 1));
     const int y = (int)sk_rng_below(rng, (uint32_t)(ground->height - side + 1));
     const size_t stride = (size_t)ground->width * 3;

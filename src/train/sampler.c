@@ -126,12 +126,7 @@ static void mix_kinds(sk_sampler *s, sk_rng *rng) {
     for (size_t first = 0, end; first < s->count; first = end) {
         for (end = first + 1; end < s->count && same_kind(s, s->line[first], s->line[end]); end++) {
         }
-        for (size_t n = end - first; n > 1; n--) {
-            const size_t k = first + sk_rng_below(rng, (uint32_t)n), last = first + n - 1;
-            const uint32_t kept = s->mixed[k];
-            s->mixed[k] = s->mixed[last];
-            s->mixed[last] = kept;
-        }
+        sk_rng_shuffle(rng, s->mixed + first, end - first, sizeof *s->mixed);
     }
 }
 
@@ -156,10 +151,5 @@ void sk_sampler_draw(sk_sampler *s, int epoch, sk_draw *draws) {
         for (size_t i = 0; i < s->count; i++) draws[i] = (sk_draw){(uint32_t)i, 0};
     else choose(s, epoch, draws);
     sk_rng rng = sk_rng_make(s->options.seed, STREAM_ORDER, (uint64_t)epoch);
-    for (size_t i = s->draws; i > 1; i--) {
-        const uint32_t k = sk_rng_below(&rng, (uint32_t)i);
-        const sk_draw kept = draws[k];
-        draws[k] = draws[i - 1];
-        draws[i - 1] = kept;
-    }
+    sk_rng_shuffle(&rng, draws, s->draws, sizeof *draws);
 }
