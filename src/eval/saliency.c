@@ -7,6 +7,7 @@
 
 #include "base/base.h"
 #include "eval/cam.h"
+#include "image/effects.h"
 #include "siskin/eval.h"
 
 enum { STEPS = 8, PLACES = (STEPS + 1) * (STEPS + 1), BATCH = 27, BLUR_SIDE = 8 };
@@ -92,13 +93,6 @@ void sk_saliency_free(sk_saliency *s) {
 
 sk_saliency_method sk_saliency_method_of(const sk_saliency *saliency) { return saliency->method; }
 
-static sk_status blur(const sk_saliency *s, const uint8_t *image, sk_error *err) {
-    uint8_t small[BLUR_SIDE * BLUR_SIDE * 3], *pixels = (uint8_t *)(uintptr_t)image; /* only read */
-    const sk_image whole = {s->size, s->size, pixels}, coarse = {BLUR_SIDE, BLUR_SIDE, small};
-    const sk_status status = sk_image_resize(&whole, NULL, BLUR_SIDE, BLUR_SIDE, small, err);
-    return status ? status : sk_image_resize(&coarse, NULL, s->size, s->size, s->blurred, err);
-}
-
 /* Place PLACES is nowhere: the picture itself. */
 static void occlude(const sk_saliency *s, const uint8_t *image, int place, uint8_t *out) {
     const int size = s->size;
@@ -133,7 +127,7 @@ static double margin(const sk_saliency *s, int place, sk_label label) {
 
 static sk_status occlusion_map(sk_saliency *s, const uint8_t *image, sk_label label, float *map, sk_error *err) {
     const int size = s->size;
-    sk_status status = blur(s, image, err);
+    sk_status status = sk_blur_coarse(image, s->size, BLUR_SIDE, s->blurred, err);
     if (!status) status = run_places(s, image, err);
     if (status) return status;
     double fall[PLACES];

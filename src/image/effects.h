@@ -43,6 +43,9 @@ void sk_blur_line(double length, double angle, sk_blur *out);
 /* The picture's edge is continued outward. */
 sk_status sk_blur_apply(uint8_t *pixels, int size, const sk_blur *blur, sk_error *err);
 
+/* The whole picture made `small` x `small` and large again, in `out`: the cheapest wide blur there is. */
+sk_status sk_blur_coarse(const uint8_t *pixels, int size, int small, uint8_t *out, sk_error *err);
+
 /* ---- sensor -------------------------------------------------------------------------------------- */
 /* Shot and read noise (Foi, Trimeche, Katkovnik, Egiazarian 2008): in linear light, white = 1, the variance at value y
  * is y / electrons + read^2; pictures are taken as sRGB, whose curve makes the noise strongest in the dark. */

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "image/codec.h"
 #include "image/effects.h"
 #include "image/simd.h"
 
@@ -126,6 +127,18 @@ sk_status sk_blur_apply(uint8_t *pixels, int size, const sk_blur *blur, sk_error
 done:
     sk_free(padded);
     sk_free(sum);
+    return status;
+}
+
+sk_status sk_blur_coarse(const uint8_t *pixels, int size, int small, uint8_t *out, sk_error *err)
+{
+    uint8_t *little = sk_alloc((size_t)small * (size_t)small, 3);
+    if (!little)
+        return sk_fail_memory(err, "a blurred picture");
+    sk_status status = sk_resize_view(pixels, (size_t)size * 3, size, size, NULL, 0, small, small, little, err);
+    if (status == SK_OK)
+        status = sk_resize_view(little, (size_t)small * 3, small, small, NULL, 0, size, size, out, err);
+    sk_free(little);
     return status;
 }
 

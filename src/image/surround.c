@@ -3,7 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "image/codec.h"
 #include "image/effects.h"
 
 #define STRETCH 6 /* the ground reaches a sixth of the picture deep */
@@ -31,19 +30,6 @@ static void continue_edge(uint8_t *pixels, int size, int x0, int y0, int x1, int
             memcpy(pixels + (size_t)y * row, pixels + (size_t)stretched(y, y0, y1) * row, row);
 }
 
-/* The picture made small and large again: the cheapest wide blur there is. */
-static sk_status blurred(const uint8_t *pixels, int size, int small, uint8_t *out, sk_error *err)
-{
-    uint8_t *little = sk_alloc((size_t)small * (size_t)small, 3);
-    if (!little)
-        return sk_fail_memory(err, "the ground of a picture");
-    sk_status status = sk_resize_view(pixels, (size_t)size * 3, size, size, NULL, 0, small, small, little, err);
-    if (status == SK_OK)
-        status = sk_resize_view(little, (size_t)small * 3, small, small, NULL, 0, size, size, out, err);
-    sk_free(little);
-    return status;
-}
-
 /* From the picture itself beside its edge to the first blur and on to the second; 8 bits of fraction. */
 static void mix(uint8_t *p, const uint8_t *near, const uint8_t *far, double distance, double first, double second)
 {
@@ -66,9 +52,9 @@ sk_status sk_surround(uint8_t *pixels, int size, int x0, int y0, int x1, int y1,
     sk_status status = near && far ? SK_OK : sk_fail_memory(err, "the ground of a picture");
     continue_edge(pixels, size, x0, y0, x1, y1);
     if (status == SK_OK)
-        status = blurred(pixels, size, size > 12 ? size / 4 : 3, near, err);
+        status = sk_blur_coarse(pixels, size, size > 12 ? size / 4 : 3, near, err);
     if (status == SK_OK)
-        status = blurred(pixels, size, size > 48 ? size / 16 : 3, far, err);
+        status = sk_blur_coarse(pixels, size, size > 48 ? size / 16 : 3, far, err);
     for (int y = 0; status == SK_OK && y < size; y++) {
         const int dy = y < y0 ? y0 - y : y >= y1 ? y - y1 + 1 : 0;
         for (int x = 0; x < size; x++) {
