@@ -99,9 +99,18 @@ static void pack_features(sk_step *s) {
 }
 
 /* ---- passes ---------------------------------------------------------------------------------------------------- */
-sk_scratch sk_step_scratch(const sk_step *s) {
+int sk_step_chunk_threads(const sk_step *s) {
+    const int count = s->last - s->first;
+
+    return s->threads < count ? s->threads : count > 1 ? count : 1;
+}
+
+sk_scratch sk_step_begin(const sk_step *s, int chunk, size_t sums, size_t partial) {
+    const size_t index = (size_t)(chunk - s->first);
     sk_scratch scratch;
 
+    memset(s->sums + index * s->sums_size, 0, sums * sizeof *s->sums);
+    memset(s->partial + index * s->partial_size, 0, partial * sizeof *s->partial);
     for (int i = 0; i < SK_SCRATCHES; i++)
         scratch.at[i] = s->scratch + (size_t)(omp_get_thread_num() * SK_SCRATCHES + i) * s->scratch_size;
     return scratch;
@@ -109,7 +118,7 @@ sk_scratch sk_step_scratch(const sk_step *s) {
 
 /* Every other pass takes the chunks from the last to the first: what the pass before touched last is still in cache. */
 static void run_pass(sk_step *s, const sk_pass *pass) {
-    const int count = s->last - s->first, threads = s->threads < count ? s->threads : count > 1 ? count : 1;
+    const int count = s->last - s->first, threads = sk_step_chunk_threads(s);
     const double start = s->on_pass ? sk_now() : 0;
     double met;
 
@@ -117,10 +126,8 @@ static void run_pass(sk_step *s, const sk_pass *pass) {
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
     for (int i = 0; i < count; i++) {
         const int chunk = s->turn ? s->first + i : s->last - 1 - i;
-        const sk_scratch scratch = sk_step_scratch(s);
+        const sk_scratch scratch = sk_step_begin(s, chunk, pass->sums, pass->partial);
 
-        memset(s->sums + (size_t)(chunk - s->first) * s->sums_size, 0, pass->sums * sizeof *s->sums);
-        memset(s->partial + (size_t)(chunk - s->first) * s->partial_size, 0, pass->partial * sizeof *s->partial);
         pass->work(s, pass->index, chunk, sk_step_first(s, chunk), sk_step_first(s, chunk + 1), scratch.at);
     }
     met = s->on_pass ? sk_now() : 0;

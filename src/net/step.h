@@ -169,16 +169,20 @@ const sk_real *sk_step_activate(const sk_step *s, int unit, const sk_real *y, in
 /* im2col of SK_STEM_ROWS output rows (or what is left) of picture i from `row` on; returns how many values per channel.
  */
 int sk_step_stem_rows(const sk_step *s, int i, int row, sk_real *out);
-void sk_step_gemm(const sk_step *s, int rows, const sk_real *x, int k, const sk_real *packed, int n, sk_real *y);
 
 /* out = a * gate for pictures first..last-1 of block b; in place. */
 void sk_step_gate(const sk_step *s, int b, int first, int last, const sk_real *a, sk_real *out);
 
-/* step.c: the buffers of the calling thread. */
+/* y[rows][out] = x[rows][in] W' + bias; bias may be NULL. */
+void sk_step_linear(const sk_step *s, int rows, const sk_real *x, int in, const sk_real *packed, const sk_real *bias,
+                    int out, sk_real *y);
+
+/* step.c: the buffers of the calling thread, which begins a chunk: its first `sums` and `partial` values are 0. */
 typedef struct sk_scratch {
     sk_real *at[SK_SCRATCHES];
 } sk_scratch;
-sk_scratch sk_step_scratch(const sk_step *s);
+sk_scratch sk_step_begin(const sk_step *s, int chunk, size_t sums, size_t partial);
+int sk_step_chunk_threads(const sk_step *s); /* threads that the chunks of this process keep busy */
 
 static inline int sk_step_first(const sk_step *s, int chunk) /* first picture of a chunk */
 {

@@ -184,9 +184,9 @@ static void squeeze(const sk_step *s, int b, int first, int last, const sk_real 
     for (int i = 0; i < pictures; i++)
         s->k->scale_sums(d + (size_t)i * size, a + (size_t)i * size, rows, c, d_pooled + (size_t)(i * c));
     s->k->act_backward(nc, d_pooled, bs->gate_in + at_c, SK_ACT_HSIGMOID, bs->d_gate + at_c);
-    sk_step_gemm(s, pictures, bs->d_gate + at_c, c, bs->fc2_back, q, hidden);
+    sk_step_linear(s, pictures, bs->d_gate + at_c, c, bs->fc2_back, NULL, q, hidden);
     s->k->act_backward(nq, hidden, bs->squeezed + at_q, SK_ACT_RELU, bs->d_squeezed + at_q);
-    sk_step_gemm(s, pictures, bs->d_squeezed + at_q, q, bs->fc1_back, c, d_pooled);
+    sk_step_linear(s, pictures, bs->d_squeezed + at_q, q, bs->fc1_back, NULL, c, d_pooled);
     for (size_t i = 0; i < nc; i++) d_pooled[i] /= (sk_real)rows;
     for (int i = 0; i < pictures; i++)
         s->k->scale_backward(d + (size_t)i * size, rows, c, bs->gate + at_c + (size_t)(i * c),
@@ -211,7 +211,7 @@ static void work_project(sk_step *s, int b, int chunk, int first, int last, sk_r
             x = scratch[2];
         }
         s->k->gemm_tn(rows, u->out_c, u->in_c, dy, u->out_c, x, u->in_c, sk_step_partial(s, chunk, block->project));
-        sk_step_gemm(s, rows, dy, u->out_c, s->units[block->project].backward, u->in_c, d);
+        sk_step_linear(s, rows, dy, u->out_c, s->units[block->project].backward, NULL, u->in_c, d);
         if (block->squeeze) squeeze(s, b, i, end, a, d, scratch[3], scratch[0]);
         norm_sums(s, block->dw, chunk, d, y, end - i, d);
     }

@@ -17,10 +17,10 @@ void sk_step_pack_classifier(sk_step *s) {
     if (s->linear1_back) s->k->gemm_pack(s->linear1_back, net->features, net->hidden, p[0].data, 1, net->features);
 }
 
-static void linear(const sk_step *s, int pictures, const sk_real *x, int in, const sk_real *packed, const sk_real *bias,
-                   int out, sk_real *y) {
+void sk_step_linear(const sk_step *s, int rows, const sk_real *x, int in, const sk_real *packed, const sk_real *bias,
+                    int out, sk_real *y) {
     const sk_gemm g = {
-        .m = pictures, .n = out, .k = in, .a = x, .lda = in, .packed = packed, .bias = bias, .c = y, .ldc = out};
+        .m = rows, .n = out, .k = in, .a = x, .lda = in, .packed = packed, .bias = bias, .c = y, .ldc = out};
 
     s->k->gemm(&g);
 }
@@ -51,20 +51,21 @@ void sk_step_classify(sk_step *s, int chunk, int first, int last) {
     const size_t at_features = (size_t)first * (size_t)net->features, count = (size_t)pictures * (size_t)net->hidden;
     sk_real *hidden = s->hidden + at_hidden, *act = s->hidden_act + at_hidden, *d_hidden = s->d_hidden + at_hidden;
 
-    linear(s, pictures, s->features + at_features, net->features, s->linear1, p[1].data, net->hidden, hidden);
+    sk_step_linear(s, pictures, s->features + at_features, net->features, s->linear1, p[1].data, net->hidden, hidden);
     s->k->act(count, hidden, SK_ACT_HSWISH, act);
     if (drop) {
         draw_dropout(s, first, last);
         multiply(count, act, s->dropout + at_hidden);
     }
-    linear(s, pictures, act, net->hidden, s->linear2, p[3].data, net->classes, s->logits + at_logits);
+    sk_step_linear(s, pictures, act, net->hidden, s->linear2, p[3].data, net->classes, s->logits + at_logits);
     s->hits[chunk] += s->k->cross_entropy(s->logits + at_logits, s->labels + first, pictures, net->classes, &target,
                                           (sk_real)(1 / s->weights), s->losses + first, s->d_logits + at_logits);
-    linear(s, pictures, s->d_logits + at_logits, net->classes, s->linear2_back, NULL, net->hidden, d_hidden);
+    sk_step_linear(s, pictures, s->d_logits + at_logits, net->classes, s->linear2_back, NULL, net->hidden, d_hidden);
     if (drop) multiply(count, d_hidden, s->dropout + at_hidden);
     s->k->act_backward(count, d_hidden, hidden, SK_ACT_HSWISH, d_hidden);
     if (s->linear1_back)
-        linear(s, pictures, d_hidden, net->hidden, s->linear1_back, NULL, net->features, s->d_features + at_features);
+        sk_step_linear(s, pictures, d_hidden, net->hidden, s->linear1_back, NULL, net->features,
+                       s->d_features + at_features);
 }
 
 /* Cut into output rows for the threads: a row does not depend on the cut. */

@@ -6,12 +6,6 @@
 
 #include "net/step.h"
 
-void sk_step_gemm(const sk_step *s, int rows, const sk_real *x, int k, const sk_real *packed, int n, sk_real *y) {
-    const sk_gemm g = {.m = rows, .n = n, .k = k, .a = x, .lda = k, .packed = packed, .c = y, .ldc = n};
-
-    s->k->gemm(&g);
-}
-
 /* ---- wide units ---------------------------------------------------------------------------------------------- */
 int sk_step_stem_rows(const sk_step *s, int i, int row, sk_real *out) {
     const int side = s->net->card.size, out_side = s->net->units[0].out_side;
@@ -192,30 +186,12 @@ static void squeeze(const sk_step *s, int b, int first, int last, const sk_real 
     const sk_param *p = &s->net->params[block->se_param];
     const int c = dw->out_c, q = block->squeeze, rows = (int)sk_unit_rows(dw), pictures = last - first;
     const size_t at_c = (size_t)first * (size_t)c, at_q = (size_t)first * (size_t)q;
-    const sk_gemm fc1 = {.m = pictures,
-                         .n = q,
-                         .k = c,
-                         .a = bs->pooled + at_c,
-                         .lda = c,
-                         .packed = bs->fc1,
-                         .bias = p[1].data,
-                         .c = bs->squeezed + at_q,
-                         .ldc = q};
-    const sk_gemm fc2 = {.m = pictures,
-                         .n = c,
-                         .k = q,
-                         .a = bs->relu + at_q,
-                         .lda = q,
-                         .packed = bs->fc2,
-                         .bias = p[3].data,
-                         .c = bs->gate_in + at_c,
-                         .ldc = c};
 
     for (int i = 0; i < pictures; i++)
         s->k->pool(a + (size_t)i * sk_unit_size(dw), rows, c, bs->pooled + at_c + (size_t)i * (size_t)c);
-    s->k->gemm(&fc1);
+    sk_step_linear(s, pictures, bs->pooled + at_c, c, bs->fc1, p[1].data, q, bs->squeezed + at_q);
     s->k->act((size_t)(pictures * q), bs->squeezed + at_q, SK_ACT_RELU, bs->relu + at_q);
-    s->k->gemm(&fc2);
+    sk_step_linear(s, pictures, bs->relu + at_q, q, bs->fc2, p[3].data, c, bs->gate_in + at_c);
     s->k->act((size_t)(pictures * c), bs->gate_in + at_c, SK_ACT_HSIGMOID, bs->gate + at_c);
     sk_step_gate(s, b, first, last, a, out);
 }

@@ -82,17 +82,15 @@ static void through(sk_step *s, const sk_pass *passes, int count, int chunk, int
 }
 
 void sk_step_run_frozen(sk_step *s) {
-    const int count = s->last - s->first, threads = s->threads < count ? s->threads : count > 1 ? count : 1;
+    const int threads = sk_step_chunk_threads(s);
 
 #pragma omp parallel for num_threads(s->threads) schedule(dynamic, 1)
     for (int i = s->net->unit_count - 1; i >= 0; i--) fold_unit(s, i); /* the last are the largest */
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
     for (int chunk = s->first; chunk < s->last; chunk++) {
-        const sk_scratch scratch = sk_step_scratch(s);
+        const sk_scratch scratch = sk_step_begin(s, chunk, s->sums_size, s->partial_size);
         const int end = sk_step_first(s, chunk + 1), slot = omp_get_thread_num() * SK_FROZEN_PICTURES;
 
-        memset(s->sums + (size_t)(chunk - s->first) * s->sums_size, 0, s->sums_size * sizeof *s->sums);
-        memset(s->partial + (size_t)(chunk - s->first) * s->partial_size, 0, s->partial_size * sizeof *s->partial);
         for (int i = sk_step_first(s, chunk); i < end; i += SK_FROZEN_PICTURES) {
             const int last = i + SK_FROZEN_PICTURES < end ? i + SK_FROZEN_PICTURES : end;
 

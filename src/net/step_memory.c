@@ -83,7 +83,7 @@ static void lay_block(sk_step *s, arena *a, int index) {
     bs->fc2_back = reals(a, s->k->gemm_pack_size(q, c));
 }
 
-static int ranks(const sk_step *s) { return s->options.sync ? s->options.sync->ranks : 1; }
+static int ranks(const sk_step *s) { return sk_sync_ranks(s->options.sync); }
 
 static void lay_features(sk_step *s, arena *a) {
     for (int i = 0; i < s->net->unit_count; i++) lay_unit(s, a, i);

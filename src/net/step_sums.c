@@ -67,7 +67,7 @@ static moments join_chunks(const sk_step *s, int unit, int c) {
 /* ... of all processes. */
 static moments join_ranks(const sk_step *s, int unit, int c) {
     const size_t channels = (size_t)s->net->units[unit].out_c;
-    const int each = SK_CHUNKS / (s->options.sync ? s->options.sync->ranks : 1);
+    const int each = SK_CHUNKS / sk_sync_ranks(s->options.sync);
     const int active = sk_sync_active(s->options.sync, s->n);
     moments m[SK_CHUNKS];
 
@@ -92,20 +92,16 @@ void sk_step_gather(sk_step *s, void *data, size_t size) {
 }
 
 static void gather_moments(sk_step *s, int unit) {
-    size_t starts[SK_CHUNKS + 1] = {0};
+    const size_t size = 2 * (size_t)s->net->units[unit].out_c * sizeof *s->joined;
 
-    for (int r = 0; s->options.sync && r <= s->options.sync->ranks; r++)
-        starts[r] = (size_t)r * 2 * (size_t)s->net->units[unit].out_c * sizeof *s->joined;
-    if (s->lost.code == SK_OK) sk_sync_gather(s->options.sync, s->joined, starts, &s->lost);
+    if (s->lost.code == SK_OK) sk_sync_gather_even(s->options.sync, s->joined, size, &s->lost);
 }
 
 int sk_step_sum_hits(sk_step *s) {
-    size_t starts[SK_CHUNKS + 1] = {0};
+    const size_t size = (size_t)(SK_CHUNKS / sk_sync_ranks(s->options.sync)) * sizeof *s->hits;
     int sum = 0;
 
-    for (int r = 0; s->options.sync && r <= s->options.sync->ranks; r++)
-        starts[r] = (size_t)(r * (SK_CHUNKS / s->options.sync->ranks)) * sizeof *s->hits;
-    if (s->lost.code == SK_OK) sk_sync_gather(s->options.sync, s->hits, starts, &s->lost);
+    if (s->lost.code == SK_OK) sk_sync_gather_even(s->options.sync, s->hits, size, &s->lost);
     for (int chunk = 0; chunk < s->chunks; chunk++) sum += s->hits[chunk];
     return sum;
 }

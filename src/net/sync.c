@@ -10,6 +10,8 @@
 
 enum { PIECE = 65536 }; /* bytes that are sent before the next are added */
 
+int sk_sync_ranks(const sk_sync *sync) { return sync ? sync->ranks : 1; }
+
 int sk_sync_chunks(int n) { return n < SK_CHUNKS ? n : SK_CHUNKS; }
 
 int sk_sync_first(int n, int chunk) { return (int)((long)n * chunk / sk_sync_chunks(n)); }
@@ -23,7 +25,7 @@ void sk_sync_own_chunks(const sk_sync *sync, int n, int *first, int *last) {
 }
 
 int sk_sync_active(const sk_sync *sync, int n) {
-    const int each = sync ? SK_CHUNKS / sync->ranks : SK_CHUNKS;
+    const int each = SK_CHUNKS / sk_sync_ranks(sync);
 
     return (sk_sync_chunks(n) + each - 1) / each;
 }
@@ -112,6 +114,13 @@ sk_status sk_sync_gather(const sk_sync *sync, void *data, const size_t *starts, 
     return spread(sync, bytes + starts[0], starts[sync->ranks] - starts[0], err);
 }
 
+sk_status sk_sync_gather_even(const sk_sync *sync, void *data, size_t size, sk_error *err) {
+    size_t starts[SK_CHUNKS + 1];
+
+    for (int r = 0; r <= sk_sync_ranks(sync); r++) starts[r] = (size_t)r * size;
+    return sk_sync_gather(sync, data, starts, err);
+}
+
 sk_status sk_sync_gather_pictures(const sk_sync *sync, void *data, int n, size_t size, sk_error *err) {
     size_t starts[SK_CHUNKS + 1];
 
@@ -126,13 +135,11 @@ sk_status sk_sync_gather_pictures(const sk_sync *sync, void *data, int n, size_t
 
 sk_status sk_sync_agree(const sk_sync *sync, sk_status own, sk_error *err) {
     sk_error all[SK_CHUNKS] = {{0}}, lost = {0};
-    size_t starts[SK_CHUNKS + 1];
 
     if (!sync) return own;
-    for (int r = 0; r <= sync->ranks; r++) starts[r] = (size_t)r * sizeof *all;
     if (own != SK_OK && err) all[sync->rank] = *err;
     all[sync->rank].code = own;
-    if (sk_sync_gather(sync, all, starts, &lost) != SK_OK) {
+    if (sk_sync_gather_even(sync, all, sizeof *all, &lost) != SK_OK) {
         /* A wish to stop is often how the loss shows. */
         if (own != SK_OK && own != SK_ERR_CANCELLED) return own;
         if (err) *err = lost;

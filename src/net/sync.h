@@ -21,6 +21,7 @@ typedef struct sk_sync {
 
 /* The functions below are collective: all ranks make the same calls in the same order. A NULL sync is one process. */
 
+int sk_sync_ranks(const sk_sync *sync);
 /* Chunks of a batch of n pictures, and which of them are a rank's: first..last-1, none if first = last. */
 int sk_sync_chunks(int n);
 void sk_sync_own_chunks(const sk_sync *sync, int n, int *first, int *last);
@@ -36,6 +37,8 @@ void sk_sync_share(const sk_sync *sync, int n, int *first, int *last);
 sk_status sk_sync_sum(const sk_sync *sync, void *values, size_t count, size_t size, int active, sk_error *err);
 /* Rank r has bytes starts[r]..starts[r + 1]-1 of data; afterwards every rank has all. starts: ranks + 1 values. */
 sk_status sk_sync_gather(const sk_sync *sync, void *data, const size_t *starts, sk_error *err);
+/* The same with `size` bytes of every rank. */
+sk_status sk_sync_gather_even(const sk_sync *sync, void *data, size_t size, sk_error *err);
 /* data: `size` bytes for each picture of a batch of n; every rank has those of its share, afterwards all. */
 sk_status sk_sync_gather_pictures(const sk_sync *sync, void *data, int n, size_t size, sk_error *err);
 /* own: how this rank fared, *err its sentence. Returns on every rank the status and the sentence of the lowest rank
