@@ -11,9 +11,9 @@
 
 #include "siskin/text.h"
 
-const cli_option cli_common[] = {{0, "json", CLI_FLAG, NULL, NULL, "print the result as JSON", NULL, 0, 0, 0},
-                                 {'q', "quiet", CLI_FLAG, NULL, NULL, "print no progress and no notes", NULL, 0, 0, 0},
-                                 {'h', "help", CLI_FLAG, NULL, NULL, "print this help and end", NULL, 0, 0, 0},
+const cli_option cli_common[] = {{0, "json", CLI_FLAG, NULL, NULL, "print the result as JSON"},
+                                 {'q', "quiet", CLI_FLAG, NULL, NULL, "print no progress and no notes"},
+                                 {'h', "help", CLI_FLAG, NULL, NULL, "print this help and end"},
                                  {0}};
 
 const cli_option *cli_option_at(const cli_verb *verb, int index) {
@@ -130,6 +130,7 @@ static int set(cli *c, int index, const char *text) {
     }
     if (option->type == CLI_STRING && !*text) return cli_usage(c, "--%s must not be empty", option->name);
     c->values[index] = text;
+    if (option->many) c->many[c->many_count++] = (cli_value){index, text};
     return -1;
 }
 
@@ -195,10 +196,11 @@ static int check_complete(cli *c) {
     return -1;
 }
 
-int cli_parse(cli *c, const cli_verb *verb, int argc, char **argv, const char **args) {
+int cli_parse(cli *c, const cli_verb *verb, int argc, char **argv, const char **args, cli_value *many) {
     memset(c, 0, sizeof *c);
     c->verb = verb;
     c->args = args;
+    c->many = many;
     cli_hooks_init(c);
     int only_arguments = 0;
     for (int i = 0; i < argc; i++) {
@@ -233,6 +235,13 @@ static const char *value_text(const cli *c, const char *name) {
 
 int cli_given(const cli *c, const char *name) { return c->values[find(c, name)] != NULL; }
 int cli_flag(const cli *c, const char *name) { return cli_given(c, name); }
+
+const char *cli_nth(const cli *c, const char *name, int index) {
+    const int option = find(c, name);
+    for (int i = 0; i < c->many_count; i++)
+        if (c->many[i].index == option && index-- == 0) return c->many[i].text;
+    return NULL;
+}
 
 long long cli_int(const cli *c, const char *name) {
     const char *text = value_text(c, name);

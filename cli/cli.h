@@ -46,6 +46,7 @@ typedef struct cli_option {
     const char *choices;  /* "a|b|c" of CLI_CHOICE */
     double least, most;   /* of CLI_INT and CLI_DOUBLE; both 0: any number */
     int required;
+    int many;             /* may be given several times: cli_nth */
     int alone;            /* with it no argument and no required option is asked for, e.g. to print something */
 } cli_option;
 
@@ -59,7 +60,17 @@ typedef struct cli_verb {
     const char *examples;        /* one command per line */
 } cli_verb;
 
+/* Options that several verbs have. */
+#define CLI_THREADS                                                                                                   \
+    {0, "threads", CLI_INT, "N", "0", "threads, 0 for all cores; the result does not depend on it", .least = 0,       \
+     .most = 1024}
+#define CLI_MAX_BAD(things)                                                                                           \
+    {0, "max-bad", CLI_INT, "N", "100", "give up at more unreadable " things " than this", .least = 0,                \
+     .most = 1000000000}
+
 int cli_given(const cli *c, const char *name); /* named on the command line */
+const char *cli_nth(const cli *c, const char *name, int index); /* index-th value of an option that may be given
+                                                                * several times, NULL past the last */
 int cli_flag(const cli *c, const char *name);
 long long cli_int(const cli *c, const char *name);
 double cli_double(const cli *c, const char *name);

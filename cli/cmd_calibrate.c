@@ -8,10 +8,8 @@
 static const cli_option options[] = {
     {'o', "output", CLI_STRING, "FILE", NULL, "model to write; may be MODEL itself", .required = 1},
     {'s', "split", CLI_CHOICE, "PART", "val", "part of the dataset that is fitted to", .choices = "train|val|test"},
-    {0, "max-bad", CLI_INT, "N", "100", "give up at more unreadable pictures than this", .least = 0,
-     .most = 1000000000},
-    {0, "threads", CLI_INT, "N", "0", "threads, 0 for all cores; the result does not depend on it", .least = 0,
-     .most = 1024},
+    CLI_MAX_BAD("pictures"),
+    CLI_THREADS,
     {0}};
 
 static void tell_text(const char *path, const sk_calibrate_report *r) {

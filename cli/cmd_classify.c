@@ -24,7 +24,7 @@ static const cli_option options[] = {
      "pictures at most"},
     {0, "saliency-method", CLI_CHOICE, "NAME", "auto", "auto: cam for float models, occlusion for int8",
      .choices = "auto|cam|occlusion"},
-    {0, "threads", CLI_INT, "N", "0", "threads, 0: all cores", .least = 0, .most = 1024},
+    CLI_THREADS,
     {0}};
 
 enum { SHEET_MOST = 60 };

@@ -16,8 +16,8 @@ static const cli_option options[] = {
     {0, "kinds", CLI_STRING, "KIND,...", "small,dark,cut,night,blur", "what is made"},
     {'n', "count", CLI_INT, "N", "100", "pictures per kind and label", .least = 1, .most = 100000},
     {'s', "seed", CLI_INT, "N", "1", "the same seed makes the same pictures", .least = 0, .most = 9007199254740992.0},
-    {'t', "threads", CLI_INT, "N", "0", "threads, 0: all cores", .least = 0, .most = 1024},
-    {0, "max-bad", CLI_INT, "N", "100", "unreadable pictures after which it gives up", .least = 0, .most = 1000000000},
+    CLI_THREADS,
+    CLI_MAX_BAD("pictures"),
     {0}};
 
 /* "12 train, 100 test" */

@@ -3,7 +3,6 @@
  * the report. */
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
@@ -27,10 +26,8 @@ static const cli_option options[] = {
     {0, "perplexity", CLI_DOUBLE, "P", "30", "of the t-SNE map", .least = 1, .most = 1000},
     {0, "iterations", CLI_INT, "N", "1000", "of the t-SNE map", .least = 1, .most = 100000},
     {0, "seed", CLI_INT, "N", "0", "of the t-SNE map", .least = 0, .most = 9e15},
-    {0, "max-bad", CLI_INT, "N", "100", "give up at more unreadable pictures than this", .least = 0,
-     .most = 1000000000},
-    {0, "threads", CLI_INT, "N", "0", "threads, 0 for all cores; the result does not depend on it", .least = 0,
-     .most = 1024},
+    CLI_MAX_BAD("pictures"),
+    CLI_THREADS,
     {0}};
 
 typedef struct work {
@@ -138,17 +135,6 @@ static int print_slices(cli *c, const sk_evaluation *evaluation, int by_group, s
     return CLI_OK;
 }
 
-typedef struct error {
-    double margin; /* of the score beyond the threshold */
-    size_t index;
-} error;
-
-static int most_certain(const void *a, const void *b) {
-    const error *x = a, *y = b;
-    if (x->margin > y->margin || x->margin < y->margin) return x->margin > y->margin ? -1 : 1;
-    return (x->index > y->index) - (x->index < y->index);
-}
-
 static void print_error(const sk_outcome *o, const sk_sample *s) {
     printf("  %-7s p %.3f", s->label == SK_LABEL_BIRD ? "bird" : "no bird", (double)o->verdict.p[0]);
     for (int k = 1; k < o->verdict.crops; k++) printf(" %.3f", (double)o->verdict.p[k]);
@@ -158,22 +144,16 @@ static void print_error(const sk_outcome *o, const sk_sample *s) {
 }
 
 /* The most certain errors first: they are the ones to look at. */
-static void print_wrong(const work *w, size_t wrong) {
-    error *list = calloc(wrong ? wrong : 1, sizeof *list);
-    size_t count = 0;
-    printf("\nwrong pictures: %zu\n", wrong);
-    for (size_t i = 0; list && i < sk_evaluation_count(w->evaluation) && count < wrong; i++) {
-        const sk_outcome *o = sk_evaluation_outcome(w->evaluation, i);
-        if ((o->verdict.bird != 0) == (sk_dataset_sample(w->dataset, o->sample)->label == SK_LABEL_BIRD)) continue;
-        const double score = sk_score(&o->verdict, w->eval.threshold, w->eval.penalty);
-        list[count++] = (error){fabs(score - (double)w->eval.threshold), i};
-    }
-    if (list) qsort(list, count, sizeof *list, most_certain);
+static int print_wrong(cli *c, const work *w, sk_error *err) {
+    size_t *list = NULL, count = 0;
+    if (sk_evaluation_wrong(w->evaluation, &list, &count, err) != SK_OK) return cli_fail(c, err);
+    printf("\nwrong pictures: %zu\n", count);
     for (size_t i = 0; i < count; i++) {
-        const sk_outcome *o = sk_evaluation_outcome(w->evaluation, list[i].index);
+        const sk_outcome *o = sk_evaluation_outcome(w->evaluation, list[i]);
         print_error(o, sk_dataset_sample(w->dataset, o->sample));
     }
-    free(list);
+    sk_wrong_free(list);
+    return CLI_OK;
 }
 
 static int print_comparison(cli *c, const sk_evaluation *first, const sk_evaluation *second, const char *name,
@@ -312,8 +292,8 @@ static int print_text(cli *c, const work *w, sk_error *err) {
     if (code) return code;
     if (w->looks) print_looks(w->looks);
     if (w->report.shortcuts) print_shortcuts(w->shortcuts);
-    print_wrong(w, m.confusion[0][1] + m.confusion[1][0]);
-    if (w->other) code = print_comparison(c, w->evaluation, w->other, w->report.other_name, err);
+    code = print_wrong(c, w, err);
+    if (!code && w->other) code = print_comparison(c, w->evaluation, w->other, w->report.other_name, err);
     if (!code && cli_given(c, "output")) printf("\nreport: %s/report.html\n", cli_string(c, "output"));
     return code;
 }

@@ -7,7 +7,7 @@ static const cli_option options[] = {
     {'o', "output", CLI_STRING, "FOLDER", NULL, "folder for frames.tsv and the pictures", .required = 1},
     {'n', "per-clip", CLI_INT, "N", "6", "most frames per clip", .least = 1, .most = 10000},
     {0, "min-gap", CLI_DOUBLE, "SECONDS", "0.5", "least time between two frames of a clip", .least = 0, .most = 86400},
-    {0, "max-bad", CLI_INT, "N", "100", "unreadable clips after which it gives up", .least = 0, .most = 1000000000},
+    CLI_MAX_BAD("clips"),
     {0}};
 
 static int run(cli *c)

@@ -10,8 +10,7 @@ static const cli_option options[] = {
     {0, "empties", CLI_INT, "N", "2", "most empty frames kept per clip, 0 for all", .least = 0, .most = 100000},
     {0, "min-gap", CLI_DOUBLE, "SECONDS", "0.4", "least time between two kept frames of a label", .least = 0,
      .most = 86400},
-    {0, "max-bad", CLI_INT, "N", "100", "unreadable files after which the import gives up", .least = 0,
-     .most = 1000000000},
+    CLI_MAX_BAD("files"),
     {0}};
 
 static int run(cli *c)

@@ -13,8 +13,8 @@ static const cli_option options[] = {
     {'a', "algorithm", CLI_CHOICE, "NAME", "mmse", "range of activations: all that was seen, or least squared error",
      .choices = "normal|mmse"},
     {0, "seed", CLI_INT, "N", "1", "seed of the draw", .least = 0, .most = 9007199254740992.0},
-    {0, "threads", CLI_INT, "N", "0", "threads, 0: all cores", .least = 0, .most = 1024},
-    {0, "max-bad", CLI_INT, "N", "100", "unreadable pictures after which it gives up", .least = 0, .most = 1000000000},
+    CLI_THREADS,
+    CLI_MAX_BAD("pictures"),
     {0}};
 
 static int tell(cli *c, const char *path, const sk_quant_options *o, const sk_quant_report *report) {

@@ -3,22 +3,10 @@
 #include <math.h>
 #include <string.h>
 
-#include "cli.h"
-#include "siskin/keys.h"
 #include "siskin/ranks.h"
 #include "siskin/report.h"
 #include "siskin/train.h"
-
-/* The options of a run come out of the library's list of keys. */
-#define CLI_OF_INT CLI_INT
-#define CLI_OF_FLOAT CLI_DOUBLE
-#define CLI_OF_FLAG CLI_FLAG
-#define CLI_OF_CHOICE CLI_CHOICE
-#define CLI_OF_MODEL CLI_CHOICE
-#define CLI_OF_SEED CLI_STRING
-#define CLI_OF_TEXT CLI_STRING
-#define OPTION(key, option, letter, type, member, argument, least, most, choices, help)                                \
-    {letter, option, CLI_OF_##type, argument, NULL, help, choices, least, most, 0, 0},
+#include "train_keys.h"
 
 static const cli_option options[] = {
     {'o', "output", CLI_STRING, "RUN", NULL, "run folder to create, or to go on in with --resume", .required = 1},
@@ -28,7 +16,7 @@ static const cli_option options[] = {
      .alone = 1},
     {0, "show-augment", CLI_STRING, "FILE", NULL, "draw training pictures as the network gets them, and end",
      .alone = 1},
-    SK_TRAIN_KEYS(OPTION){0}};
+    SK_TRAIN_KEYS(CLI_KEY){0}};
 
 typedef struct show {
     cli *c;
@@ -75,16 +63,14 @@ static void on_epoch(void *user, const sk_epoch_log *row) {
     draw_curves(s);
 }
 
+static sk_status set_key(void *user, const char *name, const char *text, sk_error *err) {
+    return sk_train_options_set(user, name, text, err);
+}
+
 /* What was said on the command line goes over the recipe and over what a run was begun with. */
 static sk_status take_options(cli *c, sk_train_options *o, sk_error *err) {
-    for (size_t i = 0; sk_train_key_at(i); i++) {
-        const sk_train_key *key = sk_train_key_at(i);
-        if (!cli_given(c, key->option)) continue;
-        const char *text = key->type == SK_KEY_FLAG ? "yes" : cli_string(c, key->option);
-        if (sk_train_options_set(o, key->name, text, err) != SK_OK) return err->code;
-    }
     o->resume = cli_flag(c, "resume");
-    return SK_OK;
+    return cli_each_key(c, set_key, o, err);
 }
 
 static int print_recipe(cli *c, const char *name) {

@@ -46,6 +46,10 @@ static void option_help(char *out, size_t size, const cli_option *option) {
         n += snprintf(out + n, size - (size_t)n, "%sdefault %s", sign, option->fallback);
         sign = "; ";
     }
+    if (option->many && (size_t)n < size) {
+        n += snprintf(out + n, size - (size_t)n, "%smay be given several times", sign);
+        sign = "; ";
+    }
     if (option->required && (size_t)n < size) {
         n += snprintf(out + n, size - (size_t)n, "%snecessary", sign);
         sign = "; ";

@@ -15,11 +15,19 @@ typedef struct cli_bar {
     int complete;            /* the stage's last line is out */
 } cli_bar;
 
+/* A value of an option that may be given several times. */
+typedef struct cli_value {
+    int index; /* of the option */
+    const char *text;
+} cli_value;
+
 struct cli {
     const cli_verb *verb;
     const char *values[CLI_MOST_OPTIONS]; /* NULL: not given; own options, then the common ones */
     const char **args;
     int arg_count;
+    cli_value *many; /* in the order of the command line */
+    int many_count;
     sk_hooks hooks;
     cli_bar bar;
 };
@@ -29,8 +37,8 @@ extern const cli_verb *const cli_verbs[]; /* ends with NULL */
 
 /* Index over own and common options together; NULL past the end. */
 const cli_option *cli_option_at(const cli_verb *verb, int index);
-/* -1: go on; else the exit code. `args` has room for argc pointers. */
-int cli_parse(cli *c, const cli_verb *verb, int argc, char **argv, const char **args);
+/* -1: go on; else the exit code. `args` and `many` have room for argc words. */
+int cli_parse(cli *c, const cli_verb *verb, int argc, char **argv, const char **args, cli_value *many);
 
 void cli_help(FILE *file, const cli_verb *verb);
 void cli_help_all(FILE *file);

@@ -24,17 +24,21 @@ static const char *verb_name(const void *user, int index) {
 
 static int run_verb(const cli_verb *verb, int argc, char **argv) {
     const char **args = calloc((size_t)argc + 1, sizeof *args);
-    if (!args) {
+    cli_value *many = calloc((size_t)argc + 1, sizeof *many);
+    if (!args || !many) {
         fprintf(stderr, "siskin: out of memory\n");
+        free(args);
+        free(many);
         return CLI_FAILURE;
     }
     cli c;
-    int code = cli_parse(&c, verb, argc, argv, args);
+    int code = cli_parse(&c, verb, argc, argv, args, many);
     if (code < 0) {
         code = verb->run(&c);
         cli_bar_clear(&c);
     }
     free(args);
+    free(many);
     return code;
 }
 

@@ -286,10 +286,37 @@ static void hooks(void **state) {
     assert_true(sk_now() >= start);
 }
 
+enum { WORK = 200 };
+static int fails_at[WORK], worked[WORK];
+
+static sk_status work_at(void *user, int i, sk_error *err) {
+    assert_ptr_equal(user, fails_at);
+    worked[i]++;
+    return fails_at[i] ? sk_fail(err, SK_ERR_FORMAT, "thing %d", i) : SK_OK;
+}
+
+/* Whatever thread comes first: everything is worked on once, and the first thing that failed is told. */
+static void parallel(void **state) {
+    (void)state;
+    for (int threads = 1; threads <= 4; threads++) {
+        sk_error err = {0};
+        memset(worked, 0, sizeof worked);
+        memset(fails_at, 0, sizeof fails_at);
+        assert_int_equal(sk_parallel(3, WORK, threads, work_at, fails_at, &err), SK_OK);
+        fails_at[1] = fails_at[150] = fails_at[20] = fails_at[199] = 1;
+        assert_int_equal(sk_parallel(3, WORK, threads, work_at, fails_at, &err), SK_ERR_FORMAT);
+        assert_string_equal(err.message, "thing 20");
+        assert_int_equal(sk_parallel(3, WORK, threads, work_at, fails_at, NULL), SK_ERR_FORMAT);
+        for (int i = 0; i < WORK; i++) assert_int_equal(worked[i], i < 3 ? 0 : 3);
+    }
+    assert_int_equal(sk_parallel(5, 5, 2, work_at, fails_at, NULL), SK_OK);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory),    cmocka_unit_test(memory_failures), cmocka_unit_test(errors),
         cmocka_unit_test(text),      cmocka_unit_test(files),           cmocka_unit_test(odd_files),
-        cmocka_unit_test(paths),     cmocka_unit_test(random_numbers),  cmocka_unit_test(hooks)};
+        cmocka_unit_test(paths),     cmocka_unit_test(random_numbers),  cmocka_unit_test(hooks),
+        cmocka_unit_test(parallel)};
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -178,17 +178,29 @@ static void check_looks(const sk_evaluation *e, const sk_looks *looks, size_t mo
     sk_saliency_free(s);
 }
 
+static uint64_t maps_made;
+static void count_maps(void *user, const char *stage, const char *unit, uint64_t done, uint64_t total) {
+    (void)user;
+    (void)stage;
+    (void)unit;
+    assert_true(done <= total);
+    maps_made = done;
+}
+
 static void looks(void **state) {
     (void)state;
+    const sk_hooks count = {.progress = count_maps};
     sk_eval_options o = options_of(SK_CROPS_THREE);
     sk_evaluation *e = NULL;
     sk_looks *looks = NULL;
     sk_error err = {0};
     assert_int_equal(sk_evaluate(classifier, dataset, cache, &o, NULL, &e, &err), SK_OK);
     for (int method = SK_SALIENCY_CAM; method <= SK_SALIENCY_OCCLUSION; method++) {
-        if (sk_evaluation_looks(e, classifier, cache, (sk_saliency_method)method, 2, NULL, &looks, &err))
+        if (sk_evaluation_looks(e, classifier, cache, (sk_saliency_method)method, 2, &count, &looks, &err))
             fail_msg("%s", err.message);
         check_looks(e, looks, 2);
+        /* Of every picture once, also if it is in two lists and in a row. */
+        if (method == SK_SALIENCY_CAM) assert_int_equal(maps_made, e->n);
         sk_looks_free(looks);
     }
     const long live = sk_memory_live();

@@ -68,6 +68,10 @@ sk_status sk_evaluation_slices(const sk_evaluation *evaluation, int by_group, sk
                                sk_error *err);
 void sk_slices_free(sk_slice *slices);
 
+/* Indices of the outcomes whose verdict is wrong, the most certain error first; released with sk_wrong_free. */
+sk_status sk_evaluation_wrong(const sk_evaluation *evaluation, size_t **out, size_t *count, sk_error *err);
+void sk_wrong_free(size_t *list);
+
 /* ---- calibration: is p what it says? ------------------------------------------------------------------------ */
 /* p is that of bird of the centre crop (squeezed: of the frame), the number that thresholds are compared with. */
 #define SK_CALIBRATION_BINS 15

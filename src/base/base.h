@@ -97,6 +97,11 @@ void sk_log(const sk_hooks *hooks, sk_log_level level, const char *format, ...) 
 void sk_progress(const sk_hooks *hooks, const char *stage, const char *unit, uint64_t done, uint64_t total);
 int sk_cancelled(const sk_hooks *hooks);
 
+/* ---- threads ---------------------------------------------------------------------------------------------- */
+/* Calls work(user, i, ...) for every i from `first` up to but not `end`, on `threads` threads, in no fixed order, and
+ * goes on after a failure; the error that is returned is that of the lowest i. */
+sk_status sk_parallel(int first, int end, int threads, sk_status (*work)(void *user, int index, sk_error *err),
+                      void *user, sk_error *err);
 double sk_now(void); /* seconds, monotonic */
 /* `requested` if positive, else the number of cores. */
 int sk_thread_count(int requested);

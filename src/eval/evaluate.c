@@ -69,29 +69,21 @@ typedef struct run {
     const sk_card *card;
     sk_evaluation *e;
     int crops, threads;
+    batch batch;
 } run;
 
-static sk_status prepare(const run *r, batch *b, sk_error *err) {
+/* The crops of the i-th picture of the batch. */
+static sk_status prepare(void *user, int i, sk_error *err) {
+    const run *r = user;
     const size_t bytes = (size_t)r->crops * (size_t)r->card->size * (size_t)r->card->size * 3;
-    sk_error errors[BATCH];
-    sk_status statuses[BATCH] = {SK_OK};
-#pragma omp parallel for schedule(dynamic) num_threads(r->threads)
-    for (int i = 0; i < b->n; i++) {
-        sk_image image;
-        sk_cache_image(r->cache, b->samples[i], &image);
-        statuses[i] =
-            sk_crops_prepare(&image, r->e->options.crops, r->card->size, b->images + (size_t)i * bytes, &errors[i]);
-    }
-    for (int i = 0; i < b->n; i++) {
-        if (!statuses[i]) continue;
-        if (err) *err = errors[i];
-        return statuses[i];
-    }
-    return SK_OK;
+    sk_image image;
+    sk_cache_image(r->cache, r->batch.samples[i], &image);
+    return sk_crops_prepare(&image, r->e->options.crops, r->card->size, r->batch.images + (size_t)i * bytes, err);
 }
 
-static sk_status run_batch(const run *r, batch *b, sk_error *err) {
-    sk_status status = prepare(r, b, err);
+static sk_status run_batch(run *r, sk_error *err) {
+    batch *b = &r->batch;
+    sk_status status = sk_parallel(0, b->n, r->threads, prepare, r, err);
     if (!status)
         status = sk_classifier_run_logits(r->classifier, b->images, b->n * r->crops, r->e->options.threads,
                                           b->probabilities, b->logits, b->features, err);
@@ -130,14 +122,15 @@ static int usable(const run *r, size_t index, size_t *unlabelled, size_t *unread
     return image.data != NULL;
 }
 
-static sk_status run_all(run *r, batch *b, size_t total, const sk_hooks *hooks, sk_error *err) {
+static sk_status run_all(run *r, size_t total, const sk_hooks *hooks, sk_error *err) {
+    batch *b = &r->batch;
     const size_t count = sk_dataset_size(r->dataset);
     for (size_t i = 0; i < count; i++) {
         if (!usable(r, i, &r->e->unlabelled, &r->e->unreadable)) continue;
         b->samples[b->n++] = i;
         if (b->n < BATCH && r->e->n + (size_t)b->n < total) continue;
         if (sk_cancelled(hooks)) return sk_fail(err, SK_ERR_CANCELLED, "the evaluation was stopped");
-        const sk_status status = run_batch(r, b, err);
+        const sk_status status = run_batch(r, err);
         if (status) return status;
         sk_progress(hooks, "evaluate", "images", r->e->n, total);
     }
@@ -165,14 +158,13 @@ sk_status sk_evaluate(sk_classifier *classifier, const sk_dataset *dataset, cons
                       const sk_eval_options *options, const sk_hooks *hooks, sk_evaluation **out, sk_error *err) {
     *out = NULL;
     sk_evaluation *e = NULL;
-    run r = {classifier,
-             dataset,
-             cache,
-             sk_classifier_card(classifier),
-             NULL,
-             sk_crops_count(options->crops),
-             sk_thread_count(options->threads)};
-    batch b = {0};
+    run r = {.classifier = classifier,
+             .dataset = dataset,
+             .cache = cache,
+             .card = sk_classifier_card(classifier),
+             .crops = sk_crops_count(options->crops),
+             .threads = sk_thread_count(options->threads)};
+    batch *b = &r.batch;
     size_t total = 0;
     const int features = options->with_features ? sk_classifier_feature_count(classifier) : 0;
     sk_status status = sk_evaluation_create(options, sk_dataset_size(dataset), features, &e, err);
@@ -182,22 +174,22 @@ sk_status sk_evaluate(sk_classifier *classifier, const sk_dataset *dataset, cons
     status = check_options(r.card, dataset, options, total, err);
     if (status) goto done;
     const size_t pictures = BATCH * (size_t)r.crops, side = (size_t)r.card->size;
-    b.images = sk_alloc(pictures, side * side * 3);
-    b.probabilities = sk_alloc(pictures * (size_t)r.card->classes, sizeof(float));
-    if (features) b.features = sk_alloc(pictures * (size_t)features, sizeof(float));
-    if (options->with_logits) b.logits = sk_alloc(pictures * (size_t)r.card->classes, sizeof(float));
-    if (!b.images || !b.probabilities || (features && !b.features) || (options->with_logits && !b.logits)) {
+    b->images = sk_alloc(pictures, side * side * 3);
+    b->probabilities = sk_alloc(pictures * (size_t)r.card->classes, sizeof(float));
+    if (features) b->features = sk_alloc(pictures * (size_t)features, sizeof(float));
+    if (options->with_logits) b->logits = sk_alloc(pictures * (size_t)r.card->classes, sizeof(float));
+    if (!b->images || !b->probabilities || (features && !b->features) || (options->with_logits && !b->logits)) {
         status = sk_fail_memory(err, "a batch of pictures");
         goto done;
     }
     const double start = sk_now();
-    status = run_all(&r, &b, total, hooks, err);
+    status = run_all(&r, total, hooks, err);
     e->seconds = sk_now() - start;
 done:
-    sk_free(b.images);
-    sk_free(b.probabilities);
-    sk_free(b.features);
-    sk_free(b.logits);
+    sk_free(b->images);
+    sk_free(b->probabilities);
+    sk_free(b->features);
+    sk_free(b->logits);
     if (status) sk_evaluation_free(e);
     else *out = e;
     return status;

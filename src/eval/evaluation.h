@@ -28,4 +28,9 @@ struct sk_evaluation {
 sk_status sk_evaluation_create(const sk_eval_options *options, size_t capacity, int feature_count, sk_evaluation **out,
                                sk_error *err);
 
+/* The verdict is not the label. */
+int sk_evaluation_is_wrong(const sk_evaluation *evaluation, size_t index);
+/* How certain a verdict is: distance of its score to the threshold. */
+double sk_evaluation_margin(const sk_evaluation *evaluation, size_t index);
+
 #endif

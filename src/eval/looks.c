@@ -17,6 +17,12 @@ typedef struct ranked {
     int bird, wrong; /* label; verdict differs from it */
 } ranked;
 
+/* Where the map of an outcome goes. */
+typedef struct use {
+    size_t looks[2]; /* few right ones: the most certain are the least certain too */
+    int look_count, in_row;
+} use;
+
 typedef struct looking {
     const sk_evaluation *e;
     const sk_cache *cache;
@@ -24,6 +30,7 @@ typedef struct looking {
     const sk_hooks *hooks;
     sk_looks *out;
     ranked *list; /* all outcomes */
+    use *uses;    /* of every outcome */
     uint8_t *crops;
     float *map;
     size_t done, total;
@@ -100,48 +107,77 @@ static sk_status map_of(looking *l, size_t index, const uint8_t **crop, sk_error
                            l->map, err);
 }
 
-static sk_status add_look(looking *l, sk_look_list list, size_t index, sk_error *err) {
+/* Keeps the map in l->map wherever the outcome is shown. */
+static sk_status keep(looking *l, size_t index, const uint8_t *crop, sk_error *err) {
     const size_t pixels = (size_t)l->out->size * (size_t)l->out->size;
-    const uint8_t *crop = NULL;
-    const sk_status status = map_of(l, index, &crop, err);
-    if (status) return status;
-    sk_look *look = &l->out->looks[l->out->count++];
-    *look =
-        (sk_look){.list = list, .index = index, .image = sk_alloc(pixels, 3), .map = sk_alloc(pixels, sizeof(float))};
-    if (!look->image || !look->map) return sk_fail_memory(err, "the saliency maps");
-    memcpy(look->image, crop, pixels * 3);
-    memcpy(look->map, l->map, pixels * sizeof(float));
-    look->border = sk_saliency_border(l->map, l->out->size);
+    for (int i = 0; i < l->uses[index].look_count; i++) {
+        sk_look *look = &l->out->looks[l->uses[index].looks[i]];
+        look->image = sk_alloc(pixels, 3);
+        look->map = sk_alloc(pixels, sizeof(float));
+        if (!look->image || !look->map) return sk_fail_memory(err, "the saliency maps");
+        memcpy(look->image, crop, pixels * 3);
+        memcpy(look->map, l->map, pixels * sizeof(float));
+        look->border = sk_saliency_border(l->map, l->out->size);
+    }
     return SK_OK;
 }
 
 /* ---- lists and rows ---------------------------------------------------------------------------------------------- */
 
-static sk_status add_lists(looking *l, size_t right, size_t most, sk_error *err) {
+static void list_look(looking *l, sk_look_list list, size_t index) {
+    use *u = &l->uses[index];
+    l->out->looks[l->out->count] = (sk_look){.list = list, .index = index};
+    u->looks[u->look_count++] = l->out->count++;
+}
+
+static void choose_looks(looking *l, size_t right, size_t most) {
     const size_t wrong = l->e->n - right, shown = right < most ? right : most;
-    sk_status status = SK_OK;
     qsort(l->list, right, sizeof *l->list, slice_then_certain);
     for (size_t i = 1; i < right; i++)
         l->list[i].turn = by_source(&l->list[i - 1], &l->list[i]) ? 0 : l->list[i - 1].turn + 1;
     qsort(l->list, right, sizeof *l->list, in_turns);
-    for (size_t i = 0; i < shown && !status; i++) status = add_look(l, SK_LOOK_CERTAIN, l->list[i].index, err);
+    for (size_t i = 0; i < shown; i++) list_look(l, SK_LOOK_CERTAIN, l->list[i].index);
     qsort(l->list, right, sizeof *l->list, least_certain);
-    for (size_t i = 0; i < shown && !status; i++) status = add_look(l, SK_LOOK_UNCERTAIN, l->list[i].index, err);
+    for (size_t i = 0; i < shown; i++) list_look(l, SK_LOOK_UNCERTAIN, l->list[i].index);
     qsort(l->list + right, wrong, sizeof *l->list, most_certain);
-    for (size_t i = 0; i < wrong && i < WRONG_MOST && !status; i++)
-        status = add_look(l, SK_LOOK_WRONG, l->list[right + i].index, err);
-    return status;
+    for (size_t i = 0; i < wrong && i < WRONG_MOST; i++) list_look(l, SK_LOOK_WRONG, l->list[right + i].index);
 }
 
-/* One source and label: list[first] to list[first + count - 1]. */
-static sk_status add_row(looking *l, size_t first, size_t count, size_t most, sk_error *err) {
-    const size_t used = count < most ? count : most;
+/* The number of outcomes from `first` on that share its source and label. */
+static size_t slice_end(const ranked *list, size_t first, size_t n) {
+    size_t end = first + 1;
+    while (end < n && !by_source(&list[first], &list[end])) end++;
+    return end;
+}
+
+/* At most `most` outcomes of list[first] to list[end - 1], evenly spread; the i-th of them. */
+static size_t spread(const looking *l, size_t first, size_t end, size_t used, size_t i) {
+    return l->list[first + i * (end - first) / used].index;
+}
+
+/* Returns the number of sources and labels. */
+static size_t choose_rows(looking *l, size_t most) {
+    const size_t n = l->e->n;
+    size_t slices = 0;
+    for (size_t first = 0, end; first < n; first = end, slices++) {
+        end = slice_end(l->list, first, n);
+        const size_t used = end - first < most ? end - first : most;
+        for (size_t i = 0; i < used; i++) l->uses[spread(l, first, end, used, i)].in_row = 1;
+    }
+    return slices;
+}
+
+/* One source and label: list[first] to list[end - 1]. */
+static sk_status add_row(looking *l, size_t first, size_t end, size_t most, sk_error *err) {
+    const size_t used = end - first < most ? end - first : most;
     sk_border_row *row = &l->out->rows[l->out->row_count++];
     *row = (sk_border_row){.source = l->list[first].source,
                            .label = l->list[first].bird ? SK_LABEL_BIRD : SK_LABEL_NOBIRD};
     for (size_t i = 0; i < used; i++) {
+        const size_t index = spread(l, first, end, used, i);
         const uint8_t *crop = NULL;
-        const sk_status status = map_of(l, l->list[first + i * count / used].index, &crop, err);
+        sk_status status = map_of(l, index, &crop, err);
+        if (!status) status = keep(l, index, crop, err);
         if (status) return status;
         const double share = sk_saliency_border(l->map, l->out->size);
         if (!isfinite(share)) continue;
@@ -152,20 +188,24 @@ static sk_status add_row(looking *l, size_t first, size_t count, size_t most, sk
     return SK_OK;
 }
 
-/* The number of outcomes from `first` on that share its source and label. */
-static size_t slice_end(const ranked *list, size_t first, size_t n) {
-    size_t end = first + 1;
-    while (end < n && !by_source(&list[first], &list[end])) end++;
-    return end;
-}
-
 static sk_status add_rows(looking *l, size_t most, sk_error *err) {
     const size_t n = l->e->n;
     sk_status status = SK_OK;
-    for (size_t i = 0; i < n && !status;) {
-        const size_t end = slice_end(l->list, i, n);
-        status = add_row(l, i, end - i, most, err);
-        i = end;
+    for (size_t first = 0, end; first < n && !status; first = end) {
+        end = slice_end(l->list, first, n);
+        status = add_row(l, first, end, most, err);
+    }
+    return status;
+}
+
+/* Shown, but in no row: occlusion, which takes a sample of each source. */
+static sk_status add_rest(looking *l, sk_error *err) {
+    sk_status status = SK_OK;
+    for (size_t i = 0; i < l->e->n && !status; i++) {
+        const uint8_t *crop = NULL;
+        if (l->uses[i].in_row || !l->uses[i].look_count) continue;
+        status = map_of(l, i, &crop, err);
+        if (!status) status = keep(l, i, crop, err);
     }
     return status;
 }
@@ -173,13 +213,11 @@ static sk_status add_rows(looking *l, size_t most, sk_error *err) {
 static void rank_all(looking *l) {
     const sk_evaluation *e = l->e;
     for (size_t i = 0; i < e->n; i++) {
-        const double score = sk_score(&e->outcomes[i].verdict, e->options.threshold, e->options.penalty);
-        const int bird = e->samples[i].label == SK_LABEL_BIRD;
         l->list[i] = (ranked){.index = i,
-                              .distance = fabs(score - (double)e->options.threshold),
+                              .distance = sk_evaluation_margin(e, i),
                               .source = e->samples[i].source ? e->samples[i].source : "",
-                              .bird = bird,
-                              .wrong = (e->outcomes[i].verdict.bird != 0) != bird};
+                              .bird = e->samples[i].label == SK_LABEL_BIRD,
+                              .wrong = sk_evaluation_is_wrong(e, i)};
     }
 }
 
@@ -187,27 +225,24 @@ static sk_status look(looking *l, size_t most, sk_error *err) {
     const size_t n = l->e->n, pixels = (size_t)l->out->size * (size_t)l->out->size;
     const size_t per_row = l->out->method == SK_SALIENCY_CAM ? n : most;
     l->list = sk_alloc(n ? n : 1, sizeof *l->list);
+    l->uses = sk_calloc(n ? n : 1, sizeof *l->uses);
     l->crops = sk_alloc(3, pixels * 3);
     l->map = sk_alloc(pixels, sizeof *l->map);
-    if (!l->list || !l->crops || !l->map) return sk_fail_memory(err, "the saliency maps");
+    if (!l->list || !l->uses || !l->crops || !l->map) return sk_fail_memory(err, "the saliency maps");
     rank_all(l);
-    qsort(l->list, n, sizeof *l->list, slice_then_index);
-    size_t slices = 0;
-    for (size_t i = 0; i < n; slices++) {
-        const size_t end = slice_end(l->list, i, n);
-        l->total += end - i < per_row ? end - i : per_row;
-        i = end;
-    }
-    l->out->rows = sk_calloc(slices ? slices : 1, sizeof *l->out->rows);
-    l->out->wrong = 0;
-    for (size_t i = 0; i < n; i++) l->out->wrong += (size_t)l->list[i].wrong;
-    const size_t right = n - l->out->wrong, wrong = l->out->wrong < WRONG_MOST ? l->out->wrong : WRONG_MOST;
-    const size_t lists = 2 * (right < most ? right : most) + wrong;
-    l->total += lists;
+    const size_t right = part(l->list, n), shown = right < most ? right : most;
+    l->out->wrong = n - right;
+    const size_t lists = 2 * shown + (l->out->wrong < WRONG_MOST ? l->out->wrong : WRONG_MOST);
     l->out->looks = sk_calloc(lists ? lists : 1, sizeof *l->out->looks);
-    if (!l->out->rows || !l->out->looks) return sk_fail_memory(err, "the saliency maps");
+    if (!l->out->looks) return sk_fail_memory(err, "the saliency maps");
+    choose_looks(l, right, most);
+    qsort(l->list, n, sizeof *l->list, slice_then_index);
+    const size_t slices = choose_rows(l, per_row);
+    l->out->rows = sk_calloc(slices ? slices : 1, sizeof *l->out->rows);
+    if (!l->out->rows) return sk_fail_memory(err, "the saliency maps");
+    for (size_t i = 0; i < n; i++) l->total += l->uses[i].in_row || l->uses[i].look_count;
     const sk_status status = add_rows(l, per_row, err);
-    return status ? status : add_lists(l, part(l->list, n), most, err);
+    return status ? status : add_rest(l, err);
 }
 
 sk_status sk_evaluation_looks(const sk_evaluation *evaluation, sk_classifier *classifier, const sk_cache *cache,
@@ -226,6 +261,7 @@ sk_status sk_evaluation_looks(const sk_evaluation *evaluation, sk_classifier *cl
         status = sk_fail_memory(err, "the saliency maps");
     }
     sk_free(l.list);
+    sk_free(l.uses);
     sk_free(l.crops);
     sk_free(l.map);
     sk_saliency_free(l.saliency);

@@ -152,6 +152,48 @@ void sk_slices_free(sk_slice *slices) {
     sk_free(slices);
 }
 
+/* ---- wrong verdicts ---------------------------------------------------------------------------------------------- */
+
+int sk_evaluation_is_wrong(const sk_evaluation *e, size_t index) {
+    return (e->outcomes[index].verdict.bird != 0) != (e->samples[index].label == SK_LABEL_BIRD);
+}
+
+double sk_evaluation_margin(const sk_evaluation *e, size_t index) {
+    const sk_eval_options *o = &e->options;
+    return fabs(sk_score(&e->outcomes[index].verdict, o->threshold, o->penalty) - (double)o->threshold);
+}
+
+typedef struct wrongness {
+    double margin;
+    size_t index;
+} wrongness;
+
+static int most_certain(const void *a, const void *b) {
+    const wrongness *x = a, *y = b;
+    if (x->margin > y->margin || x->margin < y->margin) return x->margin > y->margin ? -1 : 1;
+    return (x->index > y->index) - (x->index < y->index);
+}
+
+sk_status sk_evaluation_wrong(const sk_evaluation *e, size_t **out, size_t *count, sk_error *err) {
+    wrongness *list = sk_alloc(e->n ? e->n : 1, sizeof *list);
+    *out = sk_alloc(e->n ? e->n : 1, sizeof **out);
+    *count = 0;
+    if (!list || !*out) {
+        sk_free(list);
+        sk_free(*out);
+        *out = NULL;
+        return sk_fail_memory(err, "the list of wrong pictures");
+    }
+    for (size_t i = 0; i < e->n; i++)
+        if (sk_evaluation_is_wrong(e, i)) list[(*count)++] = (wrongness){sk_evaluation_margin(e, i), i};
+    qsort(list, *count, sizeof *list, most_certain);
+    for (size_t i = 0; i < *count; i++) (*out)[i] = list[i].index;
+    sk_free(list);
+    return SK_OK;
+}
+
+void sk_wrong_free(size_t *list) { sk_free(list); }
+
 /* ---- two models over the same pictures --------------------------------------------------------------------------- */
 
 sk_status sk_evaluation_compare(const sk_evaluation *a, const sk_evaluation *b, sk_comparison *out, sk_error *err) {

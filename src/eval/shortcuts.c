@@ -55,32 +55,25 @@ typedef struct judging {
     uint8_t *images;
     float *p;
     int crops, size, threads;
+    size_t first; /* outcome that the batch begins with */
+    effect what;
 } judging;
 
-static sk_status prepare_batch(const judging *j, size_t first, int n, effect what, sk_error *err) {
+/* The i-th picture of the batch. */
+static sk_status prepare_nth(void *user, int i, sk_error *err) {
+    const judging *j = user;
     const size_t bytes = (size_t)j->crops * (size_t)j->size * (size_t)j->size * 3;
-    sk_error errors[BATCH];
-    sk_status statuses[BATCH] = {SK_OK};
-#pragma omp parallel for schedule(dynamic) num_threads(j->threads)
-    for (int i = 0; i < n; i++) {
-        sk_image image;
-        sk_cache_image(j->cache, j->e->outcomes[first + (size_t)i].sample, &image);
-        statuses[i] = prepare(&image, j->e->options.crops, j->size, what, j->images + bytes * (size_t)i, &errors[i]);
-    }
-    for (int i = 0; i < n; i++) {
-        if (!statuses[i]) continue;
-        if (err) *err = errors[i];
-        return statuses[i];
-    }
-    return SK_OK;
+    sk_image image;
+    sk_cache_image(j->cache, j->e->outcomes[j->first + (size_t)i].sample, &image);
+    return prepare(&image, j->e->options.crops, j->size, j->what, j->images + bytes * (size_t)i, err);
 }
 
-static sk_status judge_batch(const judging *j, size_t first, int n, effect what, sk_shortcut *out, sk_error *err) {
+static sk_status judge_batch(judging *j, int n, sk_shortcut *out, sk_error *err) {
     const sk_eval_options *o = &j->e->options;
-    sk_status status = prepare_batch(j, first, n, what, err);
+    sk_status status = sk_parallel(0, n, j->threads, prepare_nth, j, err);
     if (!status) status = sk_classifier_run(j->classifier, j->images, n * j->crops, o->threads, j->p, NULL, err);
     for (int i = 0; i < n && !status; i++) {
-        const size_t at = first + (size_t)i;
+        const size_t at = j->first + (size_t)i;
         const sk_verdict *was = &j->e->outcomes[at].verdict;
         const int bird = j->e->samples[at].label == SK_LABEL_BIRD;
         float p[3] = {0};
@@ -93,16 +86,17 @@ static sk_status judge_batch(const judging *j, size_t first, int n, effect what,
     return status;
 }
 
-static sk_status judge_all(const judging *j, const sk_hooks *hooks, sk_shortcut *out, sk_error *err) {
+static sk_status judge_all(judging *j, const sk_hooks *hooks, sk_shortcut *out, sk_error *err) {
     const size_t n = j->e->n;
-    for (size_t first = 0; first < n; first += BATCH) {
-        const int count = n - first < BATCH ? (int)(n - first) : BATCH;
+    for (j->first = 0; j->first < n; j->first += BATCH) {
+        const int count = n - j->first < BATCH ? (int)(n - j->first) : BATCH;
         for (int what = 0; what < SK_SHORTCUT_COUNT; what++) {
             if (sk_cancelled(hooks)) return sk_fail(err, SK_ERR_CANCELLED, "the shortcut checks were stopped");
-            const sk_status status = judge_batch(j, first, count, (effect)what, &out[what], err);
+            j->what = (effect)what;
+            const sk_status status = judge_batch(j, count, &out[what], err);
             if (status) return status;
         }
-        sk_progress(hooks, "shortcuts", "images", first + (size_t)count, n);
+        sk_progress(hooks, "shortcuts", "images", j->first + (size_t)count, n);
     }
     return SK_OK;
 }

@@ -58,8 +58,6 @@ typedef struct sk_tsne_map {
 } sk_tsne_map;
 sk_figure sk_tsne_figure(const sk_tsne_map *map);
 
-/* Indices of the wrong outcomes, the most certain error first; released with sk_free. */
-sk_status sk_wrong_list(const sk_evaluation *evaluation, size_t **out, size_t *count, sk_error *err);
 typedef struct sk_wrong_sheet {
     const sk_evaluation *evaluation;
     const size_t *list;

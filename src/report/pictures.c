@@ -2,7 +2,6 @@
 /* Figures made of pictures: the t-SNE map with thumbnails and the contact sheet of wrong verdicts. */
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "report/figures.h"
 
@@ -28,10 +27,6 @@ void sk_sample_caption(const sk_sample *sample, char *out, size_t size) {
 
 static int is_bird(const sk_evaluation *e, size_t i) {
     return e->samples[i].label == SK_LABEL_BIRD;
-}
-
-static int is_wrong(const sk_evaluation *e, size_t i) {
-    return (e->outcomes[i].verdict.bird != 0) != is_bird(e, i);
 }
 
 /* Draws the picture's square into (x, y, side); two pixels per point. */
@@ -134,7 +129,7 @@ static void draw_rings(cairo_t *cr, const sk_theme *theme, const sk_tsne_map *ma
                        const size_t *thumbs, size_t thumb_count) {
     for (size_t i = 0; i < map->evaluation->n; i++) {
         double x, y;
-        if (!is_wrong(map->evaluation, i)) continue;
+        if (!sk_evaluation_is_wrong(map->evaluation, i)) continue;
         place(at, map, i, &x, &y);
         for (size_t k = 0; k < thumb_count; k++) {
             if (thumbs[k] != i) continue;
@@ -163,7 +158,7 @@ static void draw_tsne(cairo_t *cr, const sk_theme *theme, const sk_figure *figur
         sk_plot_colour(cr, is_bird(e, i) ? theme->second : theme->first, .75);
         cairo_arc(cr, x, y, radius, 0, 2 * M_PI);
         cairo_fill(cr);
-        wrong += (size_t)is_wrong(e, i);
+        wrong += (size_t)sk_evaluation_is_wrong(e, i);
     }
     size_t thumbs[MOST_THUMBS];
     const size_t thumb_count = e->n ? draw_thumbs(cr, theme, map, &at, thumbs) : 0;
@@ -189,38 +184,6 @@ sk_status sk_plot_tsne(const char *path, const char *title, const float *points,
 /* ---- contact sheet ----------------------------------------------------------------------------------------------- */
 
 enum { COLUMNS = 4, CELL_W = 240, CELL_H = 282, PICTURE_W = 224, PICTURE_H = 184, SHEET_TOP = 52, SHEET_MOST = 400 };
-
-typedef struct wrongness {
-    double margin;
-    size_t index;
-} wrongness;
-
-static int most_certain(const void *a, const void *b) {
-    const wrongness *x = a, *y = b;
-    if (x->margin > y->margin || x->margin < y->margin) return x->margin > y->margin ? -1 : 1;
-    return (x->index > y->index) - (x->index < y->index);
-}
-
-sk_status sk_wrong_list(const sk_evaluation *e, size_t **out, size_t *count, sk_error *err) {
-    wrongness *list = sk_alloc(e->n ? e->n : 1, sizeof *list);
-    *out = sk_alloc(e->n ? e->n : 1, sizeof **out);
-    *count = 0;
-    if (!list || !*out) {
-        sk_free(list);
-        sk_free(*out);
-        *out = NULL;
-        return sk_fail_memory(err, "the list of wrong pictures");
-    }
-    for (size_t i = 0; i < e->n; i++) {
-        if (!is_wrong(e, i)) continue;
-        const double score = sk_score(&e->outcomes[i].verdict, e->options.threshold, e->options.penalty);
-        list[(*count)++] = (wrongness){fabs(score - (double)e->options.threshold), i};
-    }
-    qsort(list, *count, sizeof *list, most_certain);
-    for (size_t i = 0; i < *count; i++) (*out)[i] = list[i].index;
-    sk_free(list);
-    return SK_OK;
-}
 
 static void draw_cell(cairo_t *cr, const sk_theme *theme, const sk_wrong_sheet *sheet, size_t index, double x,
                       double y) {
@@ -295,12 +258,12 @@ sk_status sk_plot_wrong(const char *path, const sk_evaluation *evaluation, const
     (void)dataset;
     size_t *list = NULL;
     sk_wrong_sheet sheet = {.evaluation = evaluation, .pictures = sk_pictures_of_cache(cache)};
-    sk_status status = sk_wrong_list(evaluation, &list, &sheet.count, err);
+    sk_status status = sk_evaluation_wrong(evaluation, &list, &sheet.count, err);
     if (status) return status;
     if (most > SHEET_MOST) most = SHEET_MOST;
     sheet.list = list;
     sheet.shown = sheet.count < most ? sheet.count : most;
     status = sk_wrong_write(path, &sheet, err);
-    sk_free(list);
+    sk_wrong_free(list);
     return status;
 }

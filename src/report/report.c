@@ -16,7 +16,7 @@ sk_status sk_page_make(const sk_page_input *input, sk_page *page, sk_error *err)
     page->reliability.uncalibrated = sk_evaluation_calibration(input->evaluation, page->reliability.temperature);
     sk_status status = sk_evaluation_slices(input->evaluation, 0, &page->sources, &page->source_count, err);
     if (!status) status = sk_evaluation_slices(input->evaluation, 1, &page->groups, &page->group_count, err);
-    if (!status) status = sk_wrong_list(input->evaluation, &page->wrong, &page->wrong_count, err);
+    if (!status) status = sk_evaluation_wrong(input->evaluation, &page->wrong, &page->wrong_count, err);
     if (!status) status = sk_roc_make(input->evaluation, &page->roc, err);
     if (!status && input->other) {
         page->other_metrics = sk_evaluation_metrics(input->other);
@@ -28,7 +28,7 @@ sk_status sk_page_make(const sk_page_input *input, sk_page *page, sk_error *err)
 void sk_page_free(sk_page *page) {
     sk_slices_free(page->sources);
     sk_slices_free(page->groups);
-    sk_free(page->wrong);
+    sk_wrong_free(page->wrong);
     sk_roc_free(&page->roc);
     sk_free(page->curves.numbers);
     sk_free(page->points);

@@ -194,33 +194,28 @@ static entry drawn_entry(const sk_loader *loader, size_t position) {
     return item;
 }
 
+/* The i-th picture of the batch. */
+static sk_status prepare_drawn(void *user, int i, sk_error *err) {
+    const sk_loader *loader = user;
+    const size_t picture = (size_t)loader->options.size * (size_t)loader->options.size * 3;
+    const entry item = drawn_entry(loader, loader->position + (size_t)i);
+    return prepare(loader, &item, loader->images + (size_t)i * picture, err);
+}
+
 sk_status sk_loader_next(sk_loader *loader, sk_batch *out, sk_error *err) {
     const size_t left = loader->count - loader->position, batch = (size_t)loader->options.batch;
     const int n = (int)(left < batch ? left : batch);
-    const size_t picture = (size_t)loader->options.size * (size_t)loader->options.size * 3;
     *out = (sk_batch){.images = loader->images, .labels = loader->labels};
     /* Batch norm has no variance of a single picture. */
     if (n == 0 || (loader->options.train && n < 2)) return SK_OK;
-    sk_error first = {0};
     int begin, end;
     for (int i = 0; i < n; i++) {
         const entry item = drawn_entry(loader, loader->position + (size_t)i);
         loader->labels[i] = (int)sk_dataset_sample(loader->dataset, item.sample)->label;
     }
     sk_sync_share(loader->options.sync, n, &begin, &end);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(loader->options.threads)
-    for (int i = begin; i < end; i++) {
-        const entry drawn = drawn_entry(loader, loader->position + (size_t)i), *item = &drawn;
-        sk_error own = {0};
-        if (prepare(loader, item, loader->images + (size_t)i * picture, &own) != SK_OK) {
-#pragma omp critical(sk_loader_error)
-            first = own;
-        }
-    }
-    if (first.code != SK_OK) {
-        if (err) *err = first;
-        return first.code;
-    }
+    const sk_status status = sk_parallel(begin, end, loader->options.threads, prepare_drawn, loader, err);
+    if (status != SK_OK) return status;
     loader->position += (size_t)n;
     out->n = n;
     return SK_OK;

@@ -70,6 +70,12 @@ python3 -m json.tool <one/run.json >/dev/null || fault "run.json is no JSON"
 [ "$(wc -l <one/log.tsv)" = 4 ] || fault "log.tsv has not one line per epoch and a header"
 "$siskin" train birds -o one --epochs 1 -q >out 2>err && fault "train overwrites a run folder without --resume"
 
+# A flag switches off what a recipe switches on.
+printf '[train]\nepochs = 1\nbatch = 8\nfreeze_bn = yes\nfreeze_features = yes\n' >frozen.ini
+ok train birds -o thawed --recipe frozen.ini --no-freeze-bn --no-freeze-features -q
+grep -q '"freeze_bn": false' thawed/run.json && grep -q '"freeze_features": false' thawed/run.json ||
+    fault "--no-freeze-bn does not switch off what the recipe says"
+
 # Every kind of model gives an evaluation and verdicts; the ONNX and the safetensors say the same.
 for algorithm in normal mmse; do
     json quantize one --calibration birds -n 20 --algorithm $algorithm -o $algorithm.skn
