@@ -13,10 +13,11 @@ static void print_json(const char *dir, const sk_check_report *r, size_t dropped
     for (int s = SK_SPLIT_NONE; s <= SK_SPLIT_TEST; s++)
         printf(",\"%s\":{\"bird\":%zu,\"nobird\":%zu,\"unknown\":%zu}", s ? sk_split_name((sk_split)s) : "none",
                r->counts[s][2], r->counts[s][1], r->counts[s][0]);
-    printf(",\"groups_in_two_splits\":%zu,\"web_outside_train\":%zu,\"held_out_outside_test\":%zu,"
-           "\"near_duplicates\":%zu,\"same_camera_pairs\":%zu,\"unreadable\":%zu,\"dropped\":%zu,\"leak\":%s}\n",
-           r->groups_in_two_splits, r->web_outside_train, r->heldout_outside_test, r->near_duplicates,
-           r->same_camera_pairs, r->unreadable, dropped, leak ? "true" : "false");
+    printf(",\"groups_in_two_splits\":%zu,\"web_in_test\":%zu,\"held_out_outside_test\":%zu,"
+           "\"near_duplicates\":%zu,\"same_camera_pairs\":%zu,\"web_in_val\":%zu,\"unreadable\":%zu,"
+           "\"dropped\":%zu,\"leak\":%s}\n",
+           r->groups_in_two_splits, r->web_in_test, r->heldout_outside_test, r->near_duplicates,
+           r->same_camera_pairs, r->web_in_val, r->unreadable, dropped, leak ? "true" : "false");
 }
 
 static void print_text(const sk_check_report *r, size_t dropped, int leak)
@@ -27,11 +28,11 @@ static void print_text(const sk_check_report *r, size_t dropped, int leak)
             printf("%-5s %7zu bird %7zu nobird %5zu unknown  %5.1f %% bird\n", s ? sk_split_name((sk_split)s) : "none",
                    bird, nobird, unknown, bird + nobird ? 100.0 * (double)bird / (double)(bird + nobird) : 0.0);
     }
-    printf("groups in two splits %zu, web outside train %zu, held-out outside test %zu, near-duplicates across splits "
+    printf("groups in two splits %zu, web in test %zu, held-out outside test %zu, near-duplicates across splits "
            "%zu\n",
-           r->groups_in_two_splits, r->web_outside_train, r->heldout_outside_test, r->near_duplicates);
-    printf("look-alike frames of one camera across splits %zu (no leak), unreadable files %zu\n", r->same_camera_pairs,
-           r->unreadable);
+           r->groups_in_two_splits, r->web_in_test, r->heldout_outside_test, r->near_duplicates);
+    printf("look-alike frames of one camera across splits %zu (no leak), web pictures in val %zu (no leak), "
+           "unreadable files %zu\n", r->same_camera_pairs, r->web_in_val, r->unreadable);
     if (dropped)
         printf("%zu near-duplicates taken out of use (label unknown)\n", dropped);
     printf("%s%s%s\n", cli_color(stdout, leak ? "red" : "green"), leak ? "leak found" : "no leak",
@@ -48,7 +49,7 @@ static int run(cli *c)
         return cli_fail(c, &err);
     const sk_status status = sk_dataset_check(dir, cli_hooks(c), &r, &err);
     /* A leak is a finding and comes with the report; anything else is a failure of the check itself. */
-    const int leak = r.groups_in_two_splits + r.web_outside_train + r.heldout_outside_test + r.near_duplicates > 0;
+    const int leak = r.groups_in_two_splits + r.web_in_test + r.heldout_outside_test + r.near_duplicates > 0;
     if (status != SK_OK && !(status == SK_ERR_DATA && leak))
         return cli_fail(c, &err);
     if (cli_json(c))
@@ -67,7 +68,7 @@ const cli_verb verb_check = {
     options,
     run,
     .description =
-        "Looks for groups in two splits, web pictures outside train, held-out pictures outside test, and "
+        "Looks for groups in two splits, web pictures in test, held-out pictures outside test, and "
         "near-duplicate "
         "pictures across splits, also mirrored ones; counts labels per split and names unreadable files. Ends with "
         "exit code 3 if "

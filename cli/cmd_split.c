@@ -8,6 +8,8 @@
 
 static const cli_option options[] = {
     {0, "ratio", CLI_STRING, "A:B:C", "6:2:2", "shares of train, val and test among the clips"},
+    {0, "val-photos", CLI_DOUBLE, "SHARE", "0", "share of each photo source that is validated on", .least = 0,
+     .most = 0.9},
     {0, "seed", CLI_INT, "N", "0", "seed of the shuffle", .least = 0, .most = 9e15},
     {0}};
 
@@ -42,15 +44,16 @@ static void print_counts(cli *c, const char *dir, size_t counts[4][3])
 
 static int run(cli *c)
 {
-    double parts[3];
+    sk_split_options o = sk_split_defaults();
     size_t counts[4][3] = {{0}};
     sk_dataset *dataset = NULL;
     sk_error err = {0};
     const char *dir = cli_arg(c, 0);
-    if (!parse_ratio(cli_string(c, "ratio"), parts))
+    if (!parse_ratio(cli_string(c, "ratio"), o.parts))
         return cli_usage(c, "--ratio '%s' is not of the form 6:2:2", cli_string(c, "ratio"));
-    if (sk_dataset_split(dir, parts, (uint64_t)cli_int(c, "seed"), &err) != SK_OK ||
-        sk_dataset_open(dir, &dataset, &err) != SK_OK)
+    o.val_photos = cli_double(c, "val-photos");
+    o.seed = (uint64_t)cli_int(c, "seed");
+    if (sk_dataset_split(dir, &o, &err) != SK_OK || sk_dataset_open(dir, &dataset, &err) != SK_OK)
         return cli_fail(c, &err);
     for (size_t i = 0; i < sk_dataset_size(dataset); i++) {
         const sk_sample *s = sk_dataset_sample(dataset, i);
@@ -70,8 +73,10 @@ const cli_verb verb_split = {
     options,
     run,
     .description =
-        "Assigns every group (a clip, or a source of photographs) to one of train, val and test, so that both labels "
-        "are "
+        "Assigns every group (a clip, or a set of photographs) to one of train, val and test, so that both labels are "
         "spread over the parts in the given ratio. The same seed gives the same split, whatever the order of "
-        "the rows. Web pictures go to train and held-out pictures to test, whatever the ratio.",
-    .examples = "siskin split birds --ratio 6:2:2 --seed 1\n"};
+        "the rows. Web pictures go to train and held-out pictures to test, whatever the ratio.\n\n"
+        "Few clips are soon all told right, and then say little about epochs, thresholds and temperature. With "
+        "--val-photos some of the web pictures are validated on instead of trained on: of every source that share, "
+        "by whole groups; a source of one group stays in train.",
+    .examples = "siskin split birds --ratio 6:2:2 --seed 1\nsiskin split birds --val-photos 0.1 --seed 1\n"};

@@ -126,6 +126,14 @@ SK_HELPER void write_clip(const char *path, const uint64_t *seeds, size_t count)
     assert_int_equal(sk_video_writer_close(writer, NULL), SK_OK);
 }
 
+static const double SIX_TWO_TWO[3] __attribute__((unused)) = {6, 2, 2};
+
+SK_HELPER sk_status split_clips(const char *dir, const double parts[3], uint64_t seed, sk_error *err)
+{
+    const sk_split_options o = {.parts = {parts[0], parts[1], parts[2]}, .seed = seed};
+    return sk_dataset_split(dir, &o, err);
+}
+
 SK_HELPER sk_dataset *open_dataset(const char *dir)
 {
     sk_dataset *d = NULL;

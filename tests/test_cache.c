@@ -227,7 +227,7 @@ static void every_failed_allocation_is_survived(void **state)
     for (long n = 0; n < 400; n++) {
         sk_check_report r;
         sk_memory_fail_at(n, 1);
-        sk_status status = sk_dataset_split(at("all"), (const double[]){6, 2, 2}, 1, NULL);
+        sk_status status = split_clips(at("all"), SIX_TWO_TWO, 1, NULL);
         if (status == SK_OK)
             status = sk_dataset_check(at("all"), NULL, &r, NULL);
         sk_memory_fail_at(-1, 0);

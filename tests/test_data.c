@@ -246,7 +246,7 @@ static void a_dataset_can_be_imported_again(void **state)
     (void)state;
     sk_import_report r;
     sk_error err;
-    assert_int_equal(sk_dataset_split(at("all"), (const double[]){6, 2, 2}, 5, NULL), SK_OK);
+    assert_int_equal(split_clips(at("all"), SIX_TWO_TWO, 5, NULL), SK_OK);
     assert_int_equal(import(at("all/dataset.tsv"), at("again"), &r, &err), SK_OK);
     sk_dataset *a = open_dataset(at("all")), *b = open_dataset(at("again"));
     assert_int_equal(sk_dataset_size(a), sk_dataset_size(b));
@@ -361,7 +361,7 @@ static void the_shared_data_is_imported_as_it_is(void **state)
     assert_int_equal(r.clips, 19);
     assert_in_range(r.birds, 4700 + 3 * 19 - 5, 4700 + 4 * 19);
     assert_in_range(r.nobirds, 5803 + 18, 5803 + 2 * 19);
-    assert_int_equal(sk_dataset_split(at("shared"), (const double[]){6, 2, 2}, 1, NULL), SK_OK);
+    assert_int_equal(split_clips(at("shared"), SIX_TWO_TWO, 1, NULL), SK_OK);
     const double check_start = sk_now();
     assert_int_equal(sk_dataset_check(at("shared"), NULL, &c, &err), SK_OK);
     print_message("import and cache %.1f s, check %.2f s, %zu look-alike pairs of the feeder's frames\n", end - start,

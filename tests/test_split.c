@@ -81,11 +81,11 @@ static void splits_keep_groups_together(void **state)
         const double *parts = ratios[seed % 4];
         size_t clips = 0;
         random_dataset(at("random"), seed, 1, &clips);
-        assert_int_equal(sk_dataset_split(at("random"), parts, seed, NULL), SK_OK);
+        assert_int_equal(split_clips(at("random"), parts, seed, NULL), SK_OK);
         sk_dataset *a = open_dataset(at("random"));
         check_split_rules(a, clips, parts);
         random_dataset(at("random"), seed, 2, &clips);
-        assert_int_equal(sk_dataset_split(at("random"), parts, seed, NULL), SK_OK);
+        assert_int_equal(split_clips(at("random"), parts, seed, NULL), SK_OK);
         sk_dataset *b = open_dataset(at("random"));
         for (size_t i = 0; i < sk_dataset_size(a); i++) {
             const sk_sample *s = sk_dataset_sample(a, i);
@@ -117,7 +117,7 @@ static void splits_are_stratified(void **state)
     int moved = 0;
     for (uint64_t seed = 0; seed < 5; seed++) {
         double in[3][2] = {{0}}, all[2] = {0};
-        assert_int_equal(sk_dataset_split(at("strata"), (const double[]){6, 2, 2}, seed, NULL), SK_OK);
+        assert_int_equal(split_clips(at("strata"), SIX_TWO_TWO, seed, NULL), SK_OK);
         sk_dataset *d = open_dataset(at("strata"));
         for (size_t i = 0; i < sk_dataset_size(d); i++) {
             const sk_sample *s = sk_dataset_sample(d, i);
@@ -136,9 +136,65 @@ static void splits_are_stratified(void **state)
     sk_free(first);
     assert_int_equal(moved, 4);
     sk_error err = {0};
-    assert_int_equal(sk_dataset_split(at("strata"), (const double[]){0, 0, 0}, 1, &err), SK_ERR_ARGUMENT);
-    assert_int_equal(sk_dataset_split(at("strata"), (const double[]){1, -1, 1}, 1, &err), SK_ERR_ARGUMENT);
-    assert_int_equal(sk_dataset_split(at("strata"), (const double[]){1, NAN, 1}, 1, &err), SK_ERR_ARGUMENT);
+    assert_int_equal(split_clips(at("strata"), (const double[]){0, 0, 0}, 1, &err), SK_ERR_ARGUMENT);
+    assert_int_equal(split_clips(at("strata"), (const double[]){1, -1, 1}, 1, &err), SK_ERR_ARGUMENT);
+    assert_int_equal(split_clips(at("strata"), (const double[]){1, NAN, 1}, 1, &err), SK_ERR_ARGUMENT);
+}
+
+/* Web sources of three shapes: many small groups of both labels, one group per label, one group. */
+static void write_photo_sources(const char *dir)
+{
+    sk_text text = {0};
+    sk_text_add(&text, "path\tframe\ttime_s\tlabel\tsource\tgroup\trole\tsplit\n");
+    for (int i = 0; i < 400; i++)
+        sk_text_add(&text, "many%d\t\t\t%s\tmany\tmany/%d\tweb\t\n", i, i % 4 ? "nobird" : "bird",
+                    i / 2 * 2 + i % 4 / 3);
+    for (int i = 0; i < 300; i++)
+        sk_text_add(&text, "two%d\t\t\t%s\ttwo\ttwo/%d\tweb\t\n", i, i % 3 ? "nobird" : "bird", i % 3 > 0);
+    for (int i = 0; i < 100; i++)
+        sk_text_add(&text, "one%d\t\t\tnobird\tone\tone\tweb\t\n", i);
+    for (int i = 0; i < 20; i++)
+        sk_text_add(&text, "clip%d\t%d\t\t%s\tcam\tcam/%d\tclip\t\n", i / 2, i, i % 2 ? "nobird" : "bird", i / 2);
+    sk_text_add(&text, "held\t\t\tbird\theld\theld\theld-out\t\n");
+    make_dir(dir);
+    write_text(at("%s/dataset.tsv", sk_path_name(dir)), text.data);
+    sk_text_free(&text);
+}
+
+static void photographs_can_be_validated_on(void **state)
+{
+    (void)state;
+    sk_error err = {0};
+    write_photo_sources(at("photos"));
+    assert_int_equal(split_clips(at("photos"), SIX_TWO_TWO, 3, NULL), SK_OK);
+    sk_dataset *plain = open_dataset(at("photos"));
+    sk_split_options o = sk_split_defaults();
+    o.seed = 3;
+    o.val_photos = 0.1;
+    assert_int_equal(sk_dataset_split(at("photos"), &o, NULL), SK_OK);
+    sk_dataset *d = open_dataset(at("photos"));
+    int many[2] = {0};
+    for (size_t i = 0; i < sk_dataset_size(d); i++) {
+        const sk_sample *s = sk_dataset_sample(d, i);
+        if (strcmp(s->source, "many") == 0)
+            many[s->label] += s->split == SK_SPLIT_VAL;
+        else /* clips and held-out pictures as without; large groups stay in train */
+            assert_int_equal(s->split, sk_dataset_sample(plain, i)->split);
+        assert_true(s->role != SK_ROLE_WEB || s->split == SK_SPLIT_TRAIN || s->split == SK_SPLIT_VAL);
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(s->group, sk_dataset_sample(d, k)->group) == 0)
+                assert_int_equal(s->split, sk_dataset_sample(d, k)->split);
+    }
+    assert_in_range(many[SK_LABEL_BIRD], 8, 12);
+    assert_in_range(many[SK_LABEL_NOBIRD], 27, 33);
+    sk_dataset_close(plain);
+    sk_dataset_close(d);
+    static const double wrong[] = {-0.1, 0.95, NAN};
+    for (int i = 0; i < 3; i++) {
+        o.val_photos = wrong[i];
+        assert_int_equal(sk_dataset_split(at("photos"), &o, &err), SK_ERR_ARGUMENT);
+        assert_non_null(strstr(err.message, "outside 0 to 0.9"));
+    }
 }
 
 /* ---- check -------------------------------------------------------------------------------------- */
@@ -178,19 +234,21 @@ static void planted_leaks_are_found(void **state)
                           "p2.jpg\t\t\tbird\tb\tb/1\tclip\tval\np3.jpg\t\t\tnobird\tb\tb/1\tclip\tval\n"
                           "p4.jpg\t\t\tbird\tc\tc\theld-out\ttest\np5.jpg\t\t\tnobird\tc\tc\theld-out\ttest\n");
     assert_int_equal(check("leak", &r), SK_OK);
-    assert_int_equal(r.near_duplicates + r.groups_in_two_splits + r.web_outside_train + r.heldout_outside_test, 0);
+    assert_int_equal(r.near_duplicates + r.groups_in_two_splits + r.web_in_test + r.heldout_outside_test, 0);
     assert_int_equal(r.counts[SK_SPLIT_TEST][2], 1);
 
     write_dataset("leak", "p0.jpg\t\t\tbird\ta\ta\tweb\ttrain\np1.jpg\t\t\tnobird\ta\ta\tweb\ttrain\n"
                           "p2.jpg\t\t\tbird\tb\tb/1\tclip\tval\np3.jpg\t\t\tnobird\tb\tb/1\tclip\ttest\n"
-                          "p4.jpg\t\t\tbird\td\td\tweb\tval\np5.jpg\t\t\tnobird\te\te\theld-out\ttrain\n"
+                          "p4.jpg\t\t\tbird\td\td\tweb\ttest\np8.jpg\t\t\tbird\td\te8\tweb\tval\n"
+                          "p5.jpg\t\t\tnobird\te\te\theld-out\ttrain\n"
                           "gone.jpg\t\t\tnobird\te\tf\tclip\ttrain\n"
                           "p6.jpg\t\t\tunknown\ta\ta\tweb\ttest\n" /* not used: no leak */
                           "p20.jpg\t\t\tbird\tc\tc\theld-out\ttest\np21.png\t\t\tnobird\tc\tc\theld-out\ttest\n");
     assert_int_equal(check("leak", &r), SK_ERR_DATA);
     assert_int_equal(r.near_duplicates, 2);
     assert_int_equal(r.groups_in_two_splits, 1);
-    assert_int_equal(r.web_outside_train, 1);
+    assert_int_equal(r.web_in_test, 1);
+    assert_int_equal(r.web_in_val, 1);
     assert_int_equal(r.heldout_outside_test, 1);
     assert_int_equal(r.unreadable, 1);
     assert_non_null(strstr(log_text, "near-duplicates: p0.jpg (train) and p20.jpg (test)"));
@@ -339,6 +397,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(splits_keep_groups_together),      cmocka_unit_test(splits_are_stratified),
+        cmocka_unit_test(photographs_can_be_validated_on),
         cmocka_unit_test(planted_leaks_are_found),          cmocka_unit_test(duplicates_can_be_taken_out),
         cmocka_unit_test(a_fixed_camera_is_no_leak_but_a_copied_clip_is),
         cmocka_unit_test(another_exposure_is_a_duplicate),

@@ -15,7 +15,7 @@ extern "C" {
 
 typedef enum sk_label { SK_LABEL_UNKNOWN = -1, SK_LABEL_NOBIRD = 0, SK_LABEL_BIRD = 1 } sk_label;
 typedef enum sk_split { SK_SPLIT_NONE = 0, SK_SPLIT_TRAIN, SK_SPLIT_VAL, SK_SPLIT_TEST } sk_split;
-/* Where a picture may go: a clip's frame anywhere; a web picture to train only; a held-out picture to test only. */
+/* Where a picture may go: a clip's frame anywhere; a web picture to train or val; a held-out picture to test only. */
 typedef enum sk_role { SK_ROLE_CLIP = 0, SK_ROLE_WEB, SK_ROLE_HELDOUT } sk_role;
 
 #define SK_CLASS_COUNT 2 /* logits index = sk_label: 0 nobird, 1 bird */
@@ -73,14 +73,22 @@ sk_status sk_frames_pick(const char *const *clips, size_t count, const char *dir
                          const sk_hooks *hooks, size_t *picked, sk_error *err);
 
 /* ---- split and check ----------------------------------------------------------------------------------- */
-/* Assigns splits by group, stratified by label, from the seed alone; web to train, held-out to test. Parts are
- * non-negative, e.g. 6, 2, 2. Rewrites dataset.tsv. */
-sk_status sk_dataset_split(const char *dir, const double parts[3], uint64_t seed, sk_error *err);
+typedef struct sk_split_options {
+    double parts[3];   /* train, val and test of the clips: non-negative, not all 0; default 6, 2, 2 */
+    double val_photos; /* share of each source's web pictures that goes to val, 0 to 0.9; default 0 */
+    uint64_t seed;     /* 0 */
+} sk_split_options;
+sk_split_options sk_split_defaults(void);
+/* Assigns splits by group, stratified by label, from the seed alone; web to train (and val), held-out to test. A source
+ * whose web pictures are one group stays in train whole. Rewrites dataset.tsv. Errors: ARGUMENT, DATA (a group that is
+ * both web and held-out), IO. */
+sk_status sk_dataset_split(const char *dir, const sk_split_options *options, sk_error *err);
 
 typedef struct sk_check_report {
     size_t counts[4][3];          /* [split][0 unknown, 1 nobird, 2 bird] */
-    size_t groups_in_two_splits, web_outside_train, heldout_outside_test, near_duplicates, unreadable;
+    size_t groups_in_two_splits, web_in_test, heldout_outside_test, near_duplicates, unreadable;
     size_t same_camera_pairs;     /* look-alike frames of one fixed camera in two splits: told, not a leak */
+    size_t web_in_val;            /* told, not a leak: they tune thresholds and temperature, the test stays clean */
 } sk_check_report;
 /* Each finding is told through hooks->log. Returns SK_ERR_DATA if there is a leak. */
 sk_status sk_dataset_check(const char *dir, const sk_hooks *hooks, sk_check_report *report, sk_error *err);

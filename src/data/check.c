@@ -89,9 +89,9 @@ static void check_roles(const sk_dataset *d, const sk_hooks *hooks, sk_check_rep
         if (!is_used(s))
             continue;
         const char *name = sk_dataset_short_path(d, s->path);
-        if (s->role == SK_ROLE_WEB && s->split != SK_SPLIT_TRAIN && ++report->web_outside_train <= TOLD)
-            sk_log(hooks, SK_LOG_WARNING, "leak: the web picture %s is in %s, but may be in train only", name,
-                   sk_split_name(s->split));
+        report->web_in_val += s->role == SK_ROLE_WEB && s->split == SK_SPLIT_VAL;
+        if (s->role == SK_ROLE_WEB && s->split == SK_SPLIT_TEST && ++report->web_in_test <= TOLD)
+            sk_log(hooks, SK_LOG_WARNING, "leak: the web picture %s is in test, but may be in train or val only", name);
         if (s->role == SK_ROLE_HELDOUT && s->split != SK_SPLIT_TEST && ++report->heldout_outside_test <= TOLD)
             sk_log(hooks, SK_LOG_WARNING, "leak: the held-out picture %s is in %s, but may be in test only", name,
                    sk_split_name(s->split));
@@ -291,16 +291,16 @@ static size_t more_than_told(size_t count)
 
 static sk_status sum_up(const sk_check_report *r, const sk_hooks *hooks, sk_error *err)
 {
-    const size_t untold = more_than_told(r->groups_in_two_splits) + more_than_told(r->web_outside_train) +
+    const size_t untold = more_than_told(r->groups_in_two_splits) + more_than_told(r->web_in_test) +
                           more_than_told(r->heldout_outside_test) + more_than_told(r->near_duplicates);
     if (untold)
         sk_log(hooks, SK_LOG_WARNING, "%zu more findings are not listed", untold);
-    if (!(r->groups_in_two_splits + r->web_outside_train + r->heldout_outside_test + r->near_duplicates))
+    if (!(r->groups_in_two_splits + r->web_in_test + r->heldout_outside_test + r->near_duplicates))
         return SK_OK;
     return sk_fail(err, SK_ERR_DATA,
                    "the splits leak: %zu groups in two splits, %zu web pictures outside train, %zu held-out "
                    "pictures outside test, %zu near-duplicate pairs across splits",
-                   r->groups_in_two_splits, r->web_outside_train, r->heldout_outside_test, r->near_duplicates);
+                   r->groups_in_two_splits, r->web_in_test, r->heldout_outside_test, r->near_duplicates);
 }
 
 sk_status sk_dataset_check(const char *dir, const sk_hooks *hooks, sk_check_report *report, sk_error *err)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Split by group. The groups are shuffled by a hash of the seed and their name, so neither the order of the rows nor a
  * group added elsewhere moves them by chance; then each goes, in turn, where bird frames, empty frames and groups
- * are missing most. */
+ * are missing most. Clips are shared out together, photographs of the web source by source. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #include "data/data.h"
 
 typedef struct group {
-    const char *name;
+    const char *name, *source;
     uint64_t rank;
     size_t counts[SK_CLASS_COUNT];
     int has_web, has_heldout;
@@ -30,6 +30,13 @@ static int compare_rank(const void *a, const void *b)
     if ((*x)->rank != (*y)->rank)
         return (*x)->rank < (*y)->rank ? -1 : 1;
     return strcmp((*x)->name, (*y)->name);
+}
+
+static int compare_sources(const void *a, const void *b)
+{
+    const group *const *x = a, *const *y = b;
+    const int order = strcmp((*x)->source, (*y)->source);
+    return order ? order : compare_rank(a, b);
 }
 
 static double amount(const group *g, int kind)
@@ -74,10 +81,10 @@ static void fill_empty_parts(group **free_groups, size_t count, const double par
     }
 }
 
-static void assign(group **free_groups, size_t count, const double parts[3])
+/* In the order given, each where it is missing most; groups_in counts them per split. */
+static void assign(group **free_groups, size_t count, const double parts[3], size_t groups_in[4])
 {
     double have[3][KINDS] = {{0}}, total[KINDS] = {0};
-    size_t groups_in[4] = {0};
     for (size_t i = 0; i < count; i++)
         for (int k = 0; k < KINDS; k++)
             total[k] += amount(free_groups[i], k);
@@ -97,7 +104,27 @@ static void assign(group **free_groups, size_t count, const double parts[3])
         for (int k = 0; k < KINDS; k++)
             have[best][k] += amount(free_groups[i], k);
     }
-    fill_empty_parts(free_groups, count, parts, groups_in);
+}
+
+static void assign_clips(group **groups, size_t count, const double parts[3])
+{
+    size_t groups_in[4] = {0};
+    qsort(groups, count, sizeof *groups, compare_rank);
+    assign(groups, count, parts, groups_in);
+    fill_empty_parts(groups, count, parts, groups_in);
+}
+
+/* Source by source, so that all kinds of photographs are validated on. Parts are not filled by force: the only group of
+ * a label, if it is large, would leave training. */
+static void assign_photos(group **groups, size_t count, double val)
+{
+    const double parts[3] = {1 - val, val, 0};
+    size_t groups_in[4] = {0};
+    qsort(groups, count, sizeof *groups, compare_sources);
+    for (size_t begin = 0, end; begin < count; begin = end) {
+        for (end = begin + 1; end < count && strcmp(groups[end]->source, groups[begin]->source) == 0; end++) {}
+        assign(groups + begin, end - begin, parts, groups_in);
+    }
 }
 
 /* Groups of the samples, which are sorted by group. */
@@ -109,7 +136,8 @@ static sk_status find_groups(const sk_sample *const *sorted, size_t count, uint6
         const sk_sample *s = sorted[i];
         if (i == 0 || strcmp(s->group, sorted[i - 1]->group)) {
             const uint64_t hash = sk_hash_bytes(s->group, strlen(s->group));
-            groups[(*found)++] = (group){.name = s->group, .rank = sk_hash64(hash ^ sk_hash64(seed + 1))};
+            groups[(*found)++] = (group){
+                .name = s->group, .source = s->source, .rank = sk_hash64(hash ^ sk_hash64(seed + 1))};
         }
         group *g = &groups[*found - 1];
         if (s->label == SK_LABEL_UNKNOWN)
@@ -126,27 +154,34 @@ static sk_status find_groups(const sk_sample *const *sorted, size_t count, uint6
     return SK_OK;
 }
 
-static sk_status split_samples(sk_dataset *d, const sk_sample **sorted, group *groups, group **free_groups,
-                               const double parts[3], uint64_t seed, sk_error *err)
+/* `list` has room for every group: clips from its front, photographs from its back. */
+static void assign_all(group *groups, size_t count, group **list, const sk_split_options *options)
 {
-    size_t count = 0, free_count = 0;
-    for (size_t i = 0; i < d->size; i++)
-        sorted[i] = &d->samples[i];
-    qsort((void *)sorted, d->size, sizeof *sorted, compare_samples);
-    const sk_status status = find_groups(sorted, d->size, seed, groups, &count, err);
-    if (status != SK_OK)
-        return status;
+    size_t clips = 0, photos = 0;
     for (size_t i = 0; i < count; i++) {
         group *g = &groups[i];
         if (g->has_web)
-            g->split = SK_SPLIT_TRAIN;
+            list[count - ++photos] = g;
         else if (g->has_heldout)
             g->split = SK_SPLIT_TEST;
         else if (g->counts[0] + g->counts[1])
-            free_groups[free_count++] = g;
+            list[clips++] = g;
     }
-    qsort(free_groups, free_count, sizeof *free_groups, compare_rank);
-    assign(free_groups, free_count, parts);
+    assign_clips(list, clips, options->parts);
+    assign_photos(list + count - photos, photos, options->val_photos);
+}
+
+static sk_status split_samples(sk_dataset *d, const sk_sample **sorted, group *groups, group **list,
+                               const sk_split_options *options, sk_error *err)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < d->size; i++)
+        sorted[i] = &d->samples[i];
+    qsort((void *)sorted, d->size, sizeof *sorted, compare_samples);
+    const sk_status status = find_groups(sorted, d->size, options->seed, groups, &count, err);
+    if (status != SK_OK)
+        return status;
+    assign_all(groups, count, list, options);
     size_t at = 0;
     for (size_t i = 0; i < d->size; i++) {
         at += strcmp(sorted[i]->group, groups[at].name) != 0;
@@ -155,30 +190,48 @@ static sk_status split_samples(sk_dataset *d, const sk_sample **sorted, group *g
     return SK_OK;
 }
 
-sk_status sk_dataset_split(const char *dir, const double parts[3], uint64_t seed, sk_error *err)
+sk_split_options sk_split_defaults(void)
 {
-    double share[3];
-    const double sum = parts[0] + parts[1] + parts[2];
+    return (sk_split_options){.parts = {6, 2, 2}};
+}
+
+/* Shares that sum to 1. */
+static sk_status check_options(const sk_split_options *given, sk_split_options *out, sk_error *err)
+{
+    const double sum = given->parts[0] + given->parts[1] + given->parts[2];
+    *out = *given;
     for (int p = 0; p < 3; p++) {
-        if (!(parts[p] >= 0) || !(sum > 0) || !isfinite(sum))
+        if (!(given->parts[p] >= 0) || !(sum > 0) || !isfinite(sum))
             return sk_fail(err, SK_ERR_ARGUMENT,
                            "the parts of a split must be zero or more and not all zero, e.g. 6:2:2");
-        share[p] = parts[p] / sum;
+        out->parts[p] = given->parts[p] / sum;
     }
+    if (!(given->val_photos >= 0 && given->val_photos <= 0.9))
+        return sk_fail(err, SK_ERR_ARGUMENT, "the share of photographs for validation, %g, is outside 0 to 0.9",
+                       given->val_photos);
+    return SK_OK;
+}
+
+sk_status sk_dataset_split(const char *dir, const sk_split_options *options, sk_error *err)
+{
+    const sk_split_options defaults = sk_split_defaults();
+    sk_split_options shares;
     sk_dataset *d = NULL;
-    sk_status status = sk_dataset_open(dir, &d, err);
+    sk_status status = check_options(options ? options : &defaults, &shares, err);
+    if (status == SK_OK)
+        status = sk_dataset_open(dir, &d, err);
     if (status != SK_OK)
         return status;
     const sk_sample **sorted = sk_alloc(d->size + 1, sizeof *sorted);
     group *groups = sk_alloc(d->size + 1, sizeof *groups);
-    group **free_groups = sk_alloc(d->size + 1, sizeof *free_groups);
-    status = sorted && groups && free_groups ? split_samples(d, sorted, groups, free_groups, share, seed, err)
-                                             : sk_fail_memory(err, "the groups");
+    group **list = sk_alloc(d->size + 1, sizeof *list);
+    status = sorted && groups && list ? split_samples(d, sorted, groups, list, &shares, err)
+                                      : sk_fail_memory(err, "the groups");
     if (status == SK_OK)
         status = sk_dataset_save(d, err);
     sk_free((void *)sorted);
     sk_free(groups);
-    sk_free(free_groups);
+    sk_free(list);
     sk_dataset_close(d);
     return status;
 }
