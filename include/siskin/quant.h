@@ -21,6 +21,19 @@ typedef struct sk_quant_options {
 } sk_quant_options;
 sk_quant_options sk_quant_defaults(void);
 
+/* Calibration pictures: count x size x size x 3 RGB bytes as the network gets them. */
+typedef struct sk_quant_pictures {
+    uint8_t *bytes;
+    size_t picture_bytes;
+    int count;
+} sk_quant_pictures;
+/* Draws up to `pictures` (1..100000) of the readable pictures of the training part, in an order of the seed alone, and
+ * prepares them as the card's crop rule says (squeezed, else the centre crop). Errors: ARGUMENT, DATA (there is none),
+ * MEMORY. */
+sk_status sk_quant_draw(const sk_card *card, const sk_dataset *dataset, const sk_cache *cache, int pictures,
+                        uint64_t seed, const sk_hooks *hooks, sk_quant_pictures *out, sk_error *err);
+void sk_quant_pictures_free(sk_quant_pictures *pictures);
+
 typedef struct sk_quant_report {
     size_t layers, weights, file_bytes;
     int pictures;

@@ -89,8 +89,7 @@ sk_status sk_json_string(const cJSON *object, const char *key, const char *what,
     return SK_OK;
 }
 
-/* Length of the valid UTF-8 sequence at `s`, 0 if it is broken, overlong, a surrogate or beyond U+10FFFF. */
-static size_t utf8_length(const unsigned char *s) {
+size_t sk_utf8_length(const unsigned char *s) {
     if (s[0] < 0x80) return 1;
     if (s[0] >= 0xc2 && s[0] <= 0xdf) return (s[1] & 0xc0) == 0x80 ? 2 : 0;
     if (s[0] >= 0xe0 && s[0] <= 0xef) {
@@ -111,7 +110,7 @@ void sk_json_put_string(sk_text *text, const char *value) {
     }
     sk_text_add_bytes(text, "\"", 1);
     for (const unsigned char *s = (const unsigned char *)value; *s;) {
-        const size_t length = utf8_length(s);
+        const size_t length = sk_utf8_length(s);
         if (length == 0) sk_text_add(text, "\\ufffd");
         else if (*s == '"' || *s == '\\') sk_text_add(text, "\\%c", *s);
         else if (*s < 0x20 || *s == 0x7f) sk_text_add(text, "\\u%04x", *s);

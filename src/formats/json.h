@@ -21,6 +21,8 @@ sk_status sk_json_integer(const cJSON *object, const char *key, int64_t min, int
                           int64_t *out, sk_error *err);
 sk_status sk_json_string(const cJSON *object, const char *key, const char *what, const char **out, sk_error *err);
 
+/* Length of the valid UTF-8 sequence at `s`, 0 if it is broken, overlong, a surrogate or beyond U+10FFFF. */
+size_t sk_utf8_length(const unsigned char *s);
 /* Quoted and escaped; bytes that are not UTF-8 become U+FFFD. NULL is written as null. */
 void sk_json_put_string(sk_text *text, const char *value);
 /* Shortest decimal that reads back the same, '.' in every locale; null if not finite. */

@@ -4,11 +4,9 @@
 #include <string.h>
 
 #include "quant/quant.h"
-#include "siskin/classifier.h"
 #include "siskin/rt.h"
 
 #define BATCH 8
-#define DRAW_STREAM 0x71756e74 /* keeps this draw apart from every other one of the same seed */
 
 sk_status sk_quant_algorithm_parse(const char *text, sk_quant_algorithm *out, sk_error *err) {
     if (text && strcmp(text, "normal") == 0) {
@@ -30,10 +28,7 @@ typedef struct job {
     const sk_quant_options *options;
     const sk_hooks *hooks;
     size_t layers;
-    size_t *drawn;
-    uint8_t *pictures; /* prepared, options->pictures of them */
-    int count;
-    size_t picture_bytes;
+    sk_quant_pictures drawn;
     sk_range *ranges;
     float **equal; /* per layer NULL or a factor per channel; while ranges are sought: low, then high per channel */
     int counting; /* second pass: histograms */
@@ -45,56 +40,14 @@ typedef struct job {
     sk_error *err;
 } job;
 
-/* The readable pictures of the training part in a seeded order, then as many as asked for, prepared. */
 static sk_status draw(job *j, const sk_dataset *dataset, const sk_cache *cache) {
-    const size_t total = sk_dataset_size(dataset);
-    size_t found = 0;
-    j->drawn = sk_alloc(total ? total : 1, sizeof *j->drawn);
-    if (!j->drawn) {
-        return sk_fail_memory(j->err, "the list of pictures");
+    const sk_status status = sk_quant_draw(sk_model_card(j->model), dataset, cache, j->options->pictures,
+                                           j->options->seed, j->hooks, &j->drawn, j->err);
+    if (status != SK_OK) {
+        return status;
     }
-    for (size_t i = 0; i < total; i++) {
-        sk_image image = {0};
-        if (sk_dataset_sample(dataset, i)->split == SK_SPLIT_TRAIN) {
-            sk_cache_image(cache, i, &image);
-        }
-        if (image.data) {
-            j->drawn[found++] = i;
-        }
-    }
-    if (found == 0) {
-        return sk_fail(j->err, SK_ERR_DATA, "%s has no readable picture in its training part: run siskin split first",
-                       sk_dataset_dir(dataset));
-    }
-    j->count = found < (size_t)j->options->pictures ? (int)found : j->options->pictures;
-    if (j->count < j->options->pictures) {
-        sk_log(j->hooks, SK_LOG_NOTE, "the training part has %d pictures only: all are used", j->count);
-    }
-    sk_rng rng = sk_rng_make(j->options->seed, DRAW_STREAM, 0);
-    for (size_t i = 0; i < (size_t)j->count; i++) {
-        const size_t k = i + sk_rng_below(&rng, (uint32_t)(found - i));
-        const size_t swap = j->drawn[i];
-        j->drawn[i] = j->drawn[k];
-        j->drawn[k] = swap;
-    }
-    const sk_card *card = sk_model_card(j->model);
-    j->classes = sk_calloc((size_t)j->count, sizeof *j->classes);
-    if (!j->classes) {
-        return sk_fail_memory(j->err, "the verdicts");
-    }
-    j->picture_bytes = (size_t)card->size * (size_t)card->size * 3;
-    j->pictures = sk_alloc((size_t)j->count, j->picture_bytes);
-    if (!j->pictures) {
-        return sk_fail_memory(j->err, "the calibration pictures");
-    }
-    sk_status status = SK_OK;
-    for (int i = 0; status == SK_OK && i < j->count; i++) {
-        sk_image image;
-        sk_cache_image(cache, j->drawn[i], &image);
-        status = sk_crops_prepare(&image, card->crops == 0 ? SK_CROPS_SQUEEZE : SK_CROPS_ONE, card->size,
-                                  j->pictures + j->picture_bytes * (size_t)i, j->err);
-    }
-    return status;
+    j->classes = sk_calloc((size_t)j->drawn.count, sizeof *j->classes);
+    return j->classes ? SK_OK : sk_fail_memory(j->err, "the verdicts");
 }
 
 static void watch(void *user, size_t layer, const float *data, int n, int h, int w, int c) {
@@ -123,14 +76,14 @@ static sk_status pass(job *j, const char *stage) {
         return sk_fail_memory(j->err, "the logits");
     }
     sk_status status = SK_OK;
-    for (int i = 0; status == SK_OK && i < j->count; i += BATCH) {
-        const int n = j->count - i < BATCH ? j->count - i : BATCH;
+    for (int i = 0; status == SK_OK && i < j->drawn.count; i += BATCH) {
+        const int n = j->drawn.count - i < BATCH ? j->drawn.count - i : BATCH;
         if (sk_cancelled(j->hooks)) {
             status = sk_fail(j->err, SK_ERR_CANCELLED, "quantisation was stopped");
             break;
         }
-        status = sk_model_forward(j->model, j->pictures + j->picture_bytes * (size_t)i, n, j->options->threads, logits,
-                                  NULL, watch, j, j->err);
+        status = sk_model_forward(j->model, j->drawn.bytes + j->drawn.picture_bytes * (size_t)i, n, j->options->threads,
+                                  logits, NULL, watch, j, j->err);
         for (int k = 0; status == SK_OK && k < n; k++) {
             const float *row = logits + (size_t)classes * (size_t)k;
             for (int c = 1, best = 0; c < classes; c++) {
@@ -138,7 +91,7 @@ static sk_status pass(job *j, const char *stage) {
                 j->classes[i + k] = best;
             }
         }
-        sk_progress(j->hooks, stage, "images", (uint64_t)(i + n), (uint64_t)j->count);
+        sk_progress(j->hooks, stage, "images", (uint64_t)(i + n), (uint64_t)j->drawn.count);
     }
     sk_free(logits);
     return status;
@@ -240,20 +193,20 @@ static sk_status compare(job *j, const uint8_t *bytes, size_t size, double *agre
     if (status == SK_OK && !logits) {
         status = sk_fail_memory(j->err, "the logits");
     }
-    for (int i = 0; status == SK_OK && i < j->count; i++) {
+    for (int i = 0; status == SK_OK && i < j->drawn.count; i++) {
         if (sk_cancelled(j->hooks)) {
             status = sk_fail(j->err, SK_ERR_CANCELLED, "quantisation was stopped");
             break;
         }
-        sk_rt_run(rt, j->pictures + j->picture_bytes * (size_t)i, logits, NULL);
+        sk_rt_run(rt, j->drawn.bytes + j->drawn.picture_bytes * (size_t)i, logits, NULL);
         int best = 0;
         for (int c = 1; c < classes; c++) {
             best = logits[c] > logits[best] ? c : best;
         }
         same += best == j->classes[i];
-        sk_progress(j->hooks, "comparison", "images", (uint64_t)i + 1, (uint64_t)j->count);
+        sk_progress(j->hooks, "comparison", "images", (uint64_t)i + 1, (uint64_t)j->drawn.count);
     }
-    *agreement = (double)same / j->count;
+    *agreement = (double)same / j->drawn.count;
     sk_free(logits);
     sk_rt_close(rt);
     return status;
@@ -280,16 +233,15 @@ static void clean(job *j) {
     sk_free(j->weight);
     sk_free(j->bias);
     sk_free(j->range);
-    sk_free(j->drawn);
     sk_free(j->classes);
-    sk_free(j->pictures);
+    sk_quant_pictures_free(&j->drawn);
 }
 
 sk_status sk_quantize(sk_model *model, const sk_dataset *calibration, const sk_cache *cache, const char *path,
                       const sk_quant_options *options, const sk_hooks *hooks, sk_quant_report *report, sk_error *err) {
     const double start = sk_now();
-    if (!options || options->pictures < 1 || options->pictures > 100000) {
-        return sk_fail(err, SK_ERR_ARGUMENT, "calibration needs 1 to 100000 pictures");
+    if (!options) {
+        return sk_fail(err, SK_ERR_ARGUMENT, "quantisation needs options: begin with sk_quant_defaults");
     }
     job j = {.model = model, .options = options, .hooks = hooks, .err = err};
     uint8_t *bytes = NULL;
@@ -306,7 +258,8 @@ sk_status sk_quantize(sk_model *model, const sk_dataset *calibration, const sk_c
         const sk_skn_recipe recipe = {.card = sk_model_card(model), .layers = j.table, .count = j.layers,
                                       .weight = j.weight, .bias = j.bias, .range = (const float (*)[2])j.range,
                                       .equal = j.equal,
-                                      .algorithm = options->algorithm, .pictures = j.count, .seed = options->seed};
+                                      .algorithm = options->algorithm, .pictures = j.drawn.count,
+                                      .seed = options->seed};
         status = sk_skn_build(&recipe, &bytes, &size, err);
     }
     if (status == SK_OK) {
@@ -320,8 +273,8 @@ sk_status sk_quantize(sk_model *model, const sk_dataset *calibration, const sk_c
         status = sk_file_write(path, bytes, size, err);
     }
     if (status == SK_OK && report) {
-        *report = (sk_quant_report){.layers = j.layers, .weights = j.weights, .file_bytes = size, .pictures = j.count,
-                                    .seconds = sk_now() - start, .agreement = agreement};
+        *report = (sk_quant_report){.layers = j.layers, .weights = j.weights, .file_bytes = size,
+                                    .pictures = j.drawn.count, .seconds = sk_now() - start, .agreement = agreement};
     }
     sk_free(bytes);
     clean(&j);

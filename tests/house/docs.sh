@@ -18,7 +18,7 @@ for document in README.md README.zh.md CONTRIBUTING.md docs/*.md models/*.md; do
                 { echo "$document: siskin $verb has no option $option"; bad=1; }
         done
     done <"$dir/calls"
-    for file in $(grep -oE '`(src|include|docs|tests|tools|cli|models|bench|fuzz|cross)/[A-Za-z0-9_./-]+`' "$document" | tr -d "\`" | grep -v VERB); do
+    for file in $(grep -oE '`(src|include|docs|tests|tools|cli|models|bench|fuzz|cross|share)/[A-Za-z0-9_./-]+`' "$document" | tr -d "\`" | grep -v VERB); do
         [ -e "$file" ] || [ -e "build/$file" ] || { echo "$document names $file, which does not exist"; bad=1; }
     done
     for link in $(grep -oE '\]\([^)#: ]+' "$document" | sed 's/^](//'); do

@@ -5,7 +5,7 @@ set -u
 cd "$1" || exit 1
 bad=0
 fault() { echo "$1: $2"; bad=1; }
-for file in $(find src include cli tests fuzz bench tools cross recipes .ci -type f | grep -E '\.(c|h|sh|py|ini)$|meson\.build$') \
+for file in $(find src include cli tests fuzz bench tools cross recipes share .ci -type f | grep -E '\.(c|h|sh|py|ini)$|meson\.build$') \
     meson.build meson_options.txt test.sh demo.sh .ci/run; do
     head -n 3 "$file" | grep -q 'SPDX-License-Identifier: Apache-2.0' || fault "$file" "no SPDX line in the first three"
     lines=$(wc -l <"$file")

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* siskin rknn: the vendor's toolkit for the NPU of RV1103 and its kin. */
+#include <string.h>
+
+#include "cli.h"
+#include "siskin/rknn.h"
+
+static const cli_option options[] = {
+    {'d', "dir", CLI_STRING, "DIR", NULL, "folder of the toolkit; else $SISKIN_RKNN, else ~/.local/share/siskin/rknn"},
+    {0, "again", CLI_FLAG, NULL, NULL, "setup: install anew even if all is well"},
+    {'t', "target", CLI_CHOICE, "CHIP", NULL, "info: the chip that the file must be for",
+     .choices = "rv1103|rv1103b|rv1106|rv1106b"},
+    {0}};
+
+static int setup(cli *c) {
+    sk_error err = {0};
+    int was_there = 0;
+    if (sk_rknn_setup(cli_string(c, "dir"), cli_flag(c, "again"), cli_hooks(c), &was_there, &err) != SK_OK)
+        return cli_fail(c, &err);
+    if (cli_json(c)) printf("{\"ready\":true,\"was_there\":%s}\n", was_there ? "true" : "false");
+    else if (!cli_quiet(c)) printf(was_there ? "the toolkit is there already\n" : "the toolkit is installed\n");
+    return CLI_OK;
+}
+
+static void doctor_json(const sk_rknn_health *h) {
+    printf("{\"dir\":");
+    cli_json_string(stdout, h->dir);
+    printf(",\"ready\":%s,\"items\":[", h->ready ? "true" : "false");
+    for (size_t i = 0; i < h->count; i++) {
+        const char *const texts[] = {h->items[i].name, h->items[i].found, h->items[i].wanted, h->items[i].remedy};
+        static const char *const keys[] = {"name", "found", "wanted", "remedy"};
+        printf("%s{\"ok\":%s", i ? "," : "", h->items[i].ok ? "true" : "false");
+        for (int k = 0; k < 4; k++) {
+            printf(",\"%s\":", keys[k]);
+            cli_json_string(stdout, texts[k]);
+        }
+        printf("}");
+    }
+    printf("]}\n");
+}
+
+static int doctor(cli *c) {
+    sk_error err = {0};
+    sk_rknn_health h;
+    if (sk_rknn_doctor(cli_string(c, "dir"), cli_hooks(c), &h, &err) != SK_OK) return cli_fail(c, &err);
+    if (cli_json(c)) doctor_json(&h);
+    for (size_t i = 0; !cli_json(c) && !cli_quiet(c) && i < h.count; i++) {
+        const sk_rknn_item *item = &h.items[i];
+        printf("%s%-8s%s %-24s %s", cli_color(stdout, item->ok ? "green" : "red"), item->ok ? "ok" : "missing",
+               cli_color(stdout, "reset"), item->name, item->found[0] ? item->found : "-");
+        if (!item->ok && item->wanted[0]) printf(" where %s is wanted", item->wanted);
+        if (!item->ok) printf(": %s", item->remedy);
+        printf("\n");
+    }
+    if (!cli_json(c) && !cli_quiet(c))
+        printf(h.ready ? "\nready: siskin export RUN --rknn rv1103 --calibration DATASET -o bird.rknn\n"
+                       : "\nnot ready: see above\n");
+    return h.ready ? CLI_OK : CLI_FINDING;
+}
+
+/* ---- info -------------------------------------------------------------------------------------------------------- */
+
+static void info_json(const sk_rknn_info *i) {
+    const char *const texts[] = {i->version, i->compiler, i->target, i->framework, i->input_name, i->custom};
+    static const char *const keys[] = {"version", "compiler", "target", "framework", "input", "custom"};
+    printf("{\"bytes\":%llu,\"body\":\"%016llx\"", (unsigned long long)i->file_bytes, (unsigned long long)i->body);
+    for (int k = 0; k < 6; k++) {
+        printf(",\"%s\":", keys[k]);
+        cli_json_string(stdout, texts[k]);
+    }
+    printf(",\"shape\":[%d,%d,%d,%d],\"inputs\":%d,\"outputs\":%d,\"internal_bytes\":%u,\"weight_bytes\":%u,"
+           "\"card\":%s}\n",
+           i->input_shape[0], i->input_shape[1], i->input_shape[2], i->input_shape[3], i->inputs, i->outputs,
+           i->internal_bytes, i->weight_bytes, i->has_card ? "true" : "false");
+}
+
+static void info_text(const char *path, const sk_rknn_info *i) {
+    printf("%s: .rknn of %.2f MB for %s, made by toolkit %s\n", path, (double)i->file_bytes / 1e6,
+           i->target[0] ? i->target : "an unknown chip", i->version[0] ? i->version : "of unknown version");
+    printf("compiler   %s\nframework  %s\ninput      %s [%d,%d,%d,%d], %d in all, %d output%s\n", i->compiler,
+           i->framework, i->input_name, i->input_shape[0], i->input_shape[1], i->input_shape[2], i->input_shape[3],
+           i->inputs, i->outputs, i->outputs == 1 ? "" : "s");
+    printf("memory     %.2f KB of activations, %.2f KB of weights\nbody       %016llx\n", i->internal_bytes / 1024.0,
+           i->weight_bytes / 1024.0, (unsigned long long)i->body);
+    if (i->has_card) {
+        const sk_card *k = &i->card;
+        printf("card       %s, %d x %d, classes %s, crops %d, threshold %g, penalty %g, temperature %g, %s%s%s\n",
+               sk_arch_name(k->arch), k->size, k->size, k->class_names, k->crops, (double)k->threshold,
+               (double)k->penalty, (double)k->temperature, i->algorithm, k->run_id[0] ? ", run " : "", k->run_id);
+    } else {
+        printf("card       none of siskin%s%s\n", i->custom[0] ? "; custom string: " : "", i->custom);
+    }
+}
+
+static int info(cli *c) {
+    sk_error err = {0};
+    sk_rknn_info i;
+    const char *path = cli_arg(c, 1), *target = cli_string(c, "target");
+    if (sk_rknn_info_read(path, &i, &err) != SK_OK) return cli_fail(c, &err);
+    if (target && strcmp(i.target, target) != 0) {
+        err.code = SK_ERR_MISMATCH;
+        snprintf(err.message, sizeof err.message, "%.200s is for %s, not for %s: convert it with --rknn %s", path,
+                 i.target, target, target);
+        return cli_fail(c, &err);
+    }
+    if (cli_json(c)) info_json(&i);
+    else if (!cli_quiet(c)) info_text(path, &i);
+    return CLI_OK;
+}
+
+static int run(cli *c) {
+    static const struct {
+        const char *name;
+        int arguments;
+        int (*run)(cli *c);
+    } actions[] = {{"setup", 0, setup}, {"doctor", 0, doctor}, {"info", 1, info}};
+    const char *name = cli_arg(c, 0);
+    for (size_t i = 0; i < sizeof actions / sizeof *actions; i++) {
+        if (strcmp(name, actions[i].name) != 0) continue;
+        if (cli_count(c) != 1 + actions[i].arguments)
+            return cli_usage(c, actions[i].arguments ? "%s needs one file" : "%s takes no file", name);
+        return actions[i].run(c);
+    }
+    return cli_usage(c, "'%s' is not known: choose setup, doctor or info", name);
+}
+
+const cli_verb verb_rknn = {
+    "rknn", "looks after Rockchip's toolkit and models for the NPU", "setup|doctor|info FILE", 1, 2, options, run,
+    .description = "Models for the NPU of RV1103, RV1106 and the like are made by Rockchip's rknn-toolkit2, a Python "
+                   "package. Nothing else of siskin needs Python.\n\n"
+                   "setup installs it: pinned versions in a venv of siskin's own (0.6 GB), over Debian's "
+                   "python3-torch. "
+                   "doctor says what is there, in which version, what is missing and how to get it; exit status 3 if "
+                   "models cannot be converted yet.\n\n"
+                   "info tells what can be read of a .rknn without the vendor's software: versions, chip, input, "
+                   "memory, "
+                   "the model's card, and a hash of its commands and weights, which conversions of the same input "
+                   "share "
+                   "(the files differ: the toolkit leaves parts of its memory in them).",
+    .examples = "siskin rknn setup\nsiskin rknn doctor --json\nsiskin rknn info bird.rknn --target rv1103\n"};

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Rockchip's RKNN: the vendor's toolkit (converter and simulator, Python, run as a child in a venv of its own). */
+#ifndef SISKIN_RKNN_H
+#define SISKIN_RKNN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "siskin/dataset.h"
+#include "siskin/model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- the toolkit ----------------------------------------------------------------------------------------------- */
+/* Where a `dir` is NULL below, it is $SISKIN_RKNN, else siskin/rknn in $XDG_DATA_HOME or ~/.local/share. */
+#define SK_RKNN_ITEMS 24
+typedef struct sk_rknn_item {
+    char name[48];    /* "python3", "rknn-toolkit2", ... */
+    char found[96];   /* version, "" if it is missing */
+    char wanted[16];  /* version, "" if any will do */
+    char remedy[160]; /* what to do, "" if all is well */
+    int ok;
+} sk_rknn_item;
+typedef struct sk_rknn_health {
+    char dir[1024];
+    int ready; /* models can be converted */
+    size_t count;
+    sk_rknn_item items[SK_RKNN_ITEMS];
+} sk_rknn_health;
+/* Looks at everything that conversion needs; what is missing is no error. Errors: MEMORY, IO, CANCELLED. */
+sk_status sk_rknn_doctor(const char *dir, const sk_hooks *hooks, sk_rknn_health *out, sk_error *err);
+/* Makes the venv: aside, then renamed, so that `dir` is whole or not there. One that is there and well is left alone
+ * unless `again`. Downloads 0.3 GB from PyPI, fills 0.6 GB. Errors: IO (Debian's python3-torch is missing, no network,
+ * disk full, `dir` is something else), CANCELLED, MEMORY. */
+sk_status sk_rknn_setup(const char *dir, int again, const sk_hooks *hooks, int *was_there, sk_error *err);
+
+/* ---- conversion ------------------------------------------------------------------------------------------------ */
+typedef enum sk_rknn_algorithm { SK_RKNN_NORMAL = 0, SK_RKNN_MMSE, SK_RKNN_KL } sk_rknn_algorithm;
+sk_status sk_rknn_algorithm_parse(const char *text, sk_rknn_algorithm *out, sk_error *err);
+const char *sk_rknn_algorithm_name(sk_rknn_algorithm algorithm); /* "normal", "mmse", "kl_divergence" */
+
+typedef struct sk_rknn_options {
+    const char *toolkit; /* folder of the toolkit or NULL */
+    const char *target;  /* "rv1103", "rv1103b", "rv1106" or "rv1106b" */
+    sk_rknn_algorithm algorithm;
+    int by_layer;        /* one scale per weight tensor instead of one per output channel */
+    int pictures;        /* for calibration, drawn as sk_quantize draws them */
+    uint64_t seed;
+    const char *keep;    /* folder that gets the ONNX, the list and the pictures; NULL: they are removed */
+} sk_rknn_options;
+sk_rknn_options sk_rknn_defaults(void); /* rv1103, mmse, by channel, 100 pictures, seed 1 */
+
+/* A row of the compiler's table of layers. Cycles of 0 are not known, so that sums are lower bounds. */
+typedef struct sk_rknn_layer {
+    char type[32], data_type[16], input[64], output[64], name[128];
+    int on_cpu; /* 1 for input, output and for everything that will fail on the board */
+    uint64_t ddr_cycles, npu_cycles, cycles, kilobytes;
+} sk_rknn_layer;
+typedef struct sk_rknn_outlier {
+    char name[128];
+    double mean, std, value; /* of |w| without the largest; the largest with its sign */
+} sk_rknn_outlier;
+typedef struct sk_rknn_message {
+    int error; /* else a warning */
+    char text[256];
+} sk_rknn_message;
+typedef struct sk_rknn_report {
+    sk_rknn_layer *layers;
+    sk_rknn_outlier *outliers;
+    sk_rknn_message *messages; /* without those that come with every model */
+    size_t layer_count, outlier_count, message_count, cpu_layers; /* cpu_layers: without input and output */
+    uint64_t ddr_cycles, npu_cycles, cycles, kilobytes;
+    double internal_kb, weight_kb; /* memory on the board */
+    size_t file_bytes;
+    uint64_t body;   /* hash of the commands and weights, which conversions of the same input share */
+    double seconds;
+    int pictures;
+} sk_rknn_report;
+/* Reads what the toolkit printed. Errors: MEMORY. */
+sk_status sk_rknn_log_read(const char *log, sk_rknn_report *out, sk_error *err);
+void sk_rknn_report_free(sk_rknn_report *report);
+
+/* Converts `model` to `path` (.rknn, the model's card in its custom string) and writes the toolkit's whole log to
+ * PATH.log, after a failure too. Errors: UNSUPPORTED (no toolkit, or what the toolkit says), DATA, IO, CANCELLED,
+ * MEMORY; `path` is then as it was. */
+sk_status sk_rknn_convert(const sk_model *model, const sk_dataset *calibration, const sk_cache *cache, const char *path,
+                          const sk_rknn_options *options, const sk_hooks *hooks, sk_rknn_report *report, sk_error *err);
+
+/* ---- .rknn files, read without the vendor ---------------------------------------------------------------------- */
+typedef struct sk_rknn_info {
+    uint64_t file_bytes, body; /* body as in sk_rknn_report */
+    char version[32];          /* of the toolkit */
+    char compiler[96];
+    char target[32], framework[16];
+    char input_name[64];
+    int input_shape[4];        /* N, C, H, W */
+    int inputs, outputs;
+    uint32_t internal_bytes, weight_bytes;
+    char custom[1025];         /* "" if there is none */
+    int has_card;              /* the custom string is a card of siskin: */
+    sk_card card;
+    char algorithm[24];
+} sk_rknn_info;
+/* Errors: IO, FORMAT. */
+sk_status sk_rknn_info_read(const char *path, sk_rknn_info *out, sk_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

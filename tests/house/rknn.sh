@@ -1,0 +1,175 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# rknn.sh SOURCE PROGRAM: the way to the vendor's toolkit from outside, with a stand-in for it (tests/standin): what is
+# read of its log and file, and that everything that goes wrong is one sentence, no half file, no process left over.
+set -u
+source=$1 siskin=$(realpath "$2") bad=0
+/usr/bin/python3 -c 'import venv' 2>/dev/null || { echo "skipped: /usr/bin/python3 with venv is not installed"; exit 77; }
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+fault() { echo "FAULT: $*"; bad=1; }
+mkdir tmp
+export TMPDIR=$dir/tmp SISKIN_RKNN=$dir/toolkit STANDIN= STANDIN_PIDS=$dir/pids
+
+# expect CODE WORDS ARGS...: exit code, nothing on stdout, one line on stderr that holds WORDS, nothing left behind.
+expect() {
+    code=$1 words=$2
+    shift 2
+    "$siskin" "$@" >out 2>err </dev/null
+    got=$?
+    if [ $got != "$code" ] || [ -s out ] || [ "$(wc -l <err)" != 1 ] || ! grep -qF -- "$words" err; then
+        fault "siskin $*: exit $got instead of $code, or not one line on stderr with \"$words\":"
+        head -n 5 out err
+    fi
+    [ -z "$(ls tmp)" ] || { fault "siskin $*: left tmp/$(ls tmp)"; rm -rf tmp/*; }
+    for left in bird.rknn bird.rknn.part; do [ ! -e $left ] || { fault "siskin $*: left $left"; rm -f $left; }; done
+}
+
+# Pictures without any library: 24 of one colour each.
+python3 - <<'END'
+import os, struct, zlib
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+for label, base in (("bird", 180), ("nobird", 60)):
+    os.makedirs("pictures/" + label)
+    for i in range(12):
+        row = b"\0" + bytes([base + 3 * i, 255 - base, (40 * i) % 256]) * 320
+        with open("pictures/%s/%d.png" % (label, i), "wb") as out:
+            out.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 320, 256, 8, 2, 0, 0, 0)) +
+                      chunk(b"IDAT", zlib.compress(row * 256)) + chunk(b"IEND", b""))
+END
+"$siskin" import pictures -o birds -q && "$siskin" split birds --ratio 6:2:2 --seed 1 -q || { echo "no dataset"; exit 1; }
+model=$source/models/bird-small.safetensors
+convert="export $model --rknn rv1103 --calibration birds -n 8 -o bird.rknn -q"
+
+# ---- no toolkit, half of one, something else in its place ---------------------------------------------------------
+expect 1 "run \`siskin rknn setup\`" $convert
+"$siskin" rknn doctor >out 2>err
+[ $? = 3 ] && grep -q 'siskin rknn setup' out || fault "doctor without a toolkit: $(cat out err)"
+mkdir other && : >other/file
+expect 1 "other is there and is no Python venv" rknn setup --again --dir other
+expect 1 "a file of this name is in the way" rknn setup --again --dir pictures/bird/1.png/x
+/usr/bin/python3 -m venv --without-pip --system-site-packages toolkit || { echo "no venv"; exit 1; }
+site=$(ls -d toolkit/lib/python3*/site-packages)
+"$siskin" rknn doctor --json >out 2>err
+[ $? = 3 ] && python3 -c 'import json
+d = json.load(open("out")); i = {x["name"]: x for x in d["items"]}
+assert not d["ready"] and not i["rknn-toolkit2"]["ok"] and i["rknn-toolkit2"]["wanted"] == "2.5.0"
+assert not i["toolkit starts"]["ok"] and "--again" in i["toolkit starts"]["remedy"]' || fault "doctor on an empty venv: $(cat out err)"
+expect 1 "No module named 'rknn'" $convert
+cp -r "$source/tests/standin/rknn" "$site/"
+grep -v '^#' "$source/share/rknn-requirements.txt" | while IFS='=' read -r name _ version; do
+    mkdir "$site/$name-$version.dist-info"
+    printf 'Metadata-Version: 2.1\nName: %s\nVersion: %s\n' "$name" "$version" >"$site/$name-$version.dist-info/METADATA"
+done
+STANDIN=import expect 1 "\`siskin rknn doctor\` says what is missing" $convert
+rm -f bird.rknn.log
+
+# ---- all is well ----------------------------------------------------------------------------------------------------
+if ! "$siskin" $convert --json --keep kept >out 2>err; then fault "export: $(cat err)"; fi
+python3 - "$source" <<'END' || fault "the report of the conversion: $(cat out)"
+import json, os, struct
+d = json.load(open("out"))
+assert [l["name"] for l in d["layers"]] == ["InputOperator:input", "Conv:features.0", "OutputOperator:logits"], d["layers"]
+assert d["cpu_layers"] == 0 and d["cycles"] == {"ddr": 57137, "npu": 112896, "total": 112896}
+assert d["internal_kb"] == 379.75 and d["weight_kb"] == 1919.94 and d["pictures"] == 8
+assert d["outliers"] == [{"name": "features.0.0.weight", "mean": 0.63, "std": 3.04, "value": -38.886}]
+assert [m["text"] for m in d["messages"]] == ["build: a warning that nobody knows"], d["messages"]
+assert d["bytes"] == os.path.getsize("bird.rknn")
+assert "Quantizating" in open("bird.rknn.log").read() and "Network Layer" in open("bird.rknn.log").read()
+lines = open("kept/calibration.txt").read().split()
+assert len(lines) == 8
+for line in lines:  # exactly the network's size: anything else would be stretched without a word
+    head = open("kept/" + line, "rb").read(24)
+    assert struct.unpack(">II", head[16:24]) == (224, 224)
+END
+"$siskin" rknn info bird.rknn --json >info || fault "info fails"
+python3 -c 'import json
+d = json.load(open("info")); c = json.loads(d["custom"])
+assert d["target"] == "rv1103" and d["version"] == "2.5.0" and d["shape"] == [1, 3, 224, 224] and d["card"]
+assert d["internal_bytes"] == 388864 and d["weight_bytes"] == 1966022 and d["framework"] == "ONNX"
+assert c["class_names"] == "nobird,bird" and c["size"] == "224" and c["algorithm"] == "mmse" and c["pictures"] == 8' ||
+    fault "info: $(cat info)"
+cp bird.rknn one.rknn
+"$siskin" $convert || fault "the second conversion fails"
+cmp -s one.rknn bird.rknn && fault "the stand-in's files should differ like the vendor's"
+"$siskin" rknn info bird.rknn --json >info2
+[ "$(grep -o '"body":"[0-9a-f]*"' info)" = "$(grep -o '"body":"[0-9a-f]*"' info2)" ] || fault "the body of two conversions differs"
+rm -f bird.rknn
+STANDIN=cpu "$siskin" export "$model" --rknn rv1103 -c birds -n 8 -o bird.rknn >out 2>err
+[ $? = 3 ] && grep -q 'Sin:wave (Sin) was left to the CPU' err || fault "a layer on the CPU is not told: $(cat out err)"
+rm -f bird.rknn*
+
+# ---- what goes wrong ------------------------------------------------------------------------------------------------
+expect 2 "--rknn needs -o FILE" export "$model" --rknn rv1103
+expect 2 "choose what to write" export "$model"
+expect 1 "no-dataset" export "$model" --rknn rv1103 -c no-dataset -o bird.rknn -q
+STANDIN=build expect 1 "Rockchip's toolkit says: The image of /x/y.png is invalid!" $convert
+[ -s bird.rknn.log ] || fault "the log of a failed conversion is not kept"
+STANDIN=config expect 1 "Invalid target_platform" $convert
+STANDIN=return expect 1 "build returned -1" $convert
+STANDIN=exit expect 1 "Rockchip's toolkit says" $convert
+STANDIN=crash expect 1 "ended by signal 11" $convert
+STANDIN=silent expect 1 "no table of layers" $convert
+STANDIN=other expect 1 "wrote a model for rv1106" $convert
+expect 1 "is for rv1103, not for rv1106" rknn info one.rknn --target rv1106
+head -c 600 one.rknn >cut.rknn
+expect 1 "cut.rknn: the .rknn file is cut off or damaged" rknn info cut.rknn
+expect 1 "not a .rknn file" rknn info "$model"
+expect 1 "nowhere.rknn" rknn info nowhere.rknn
+# Every byte cut off and every length changed ends in a sentence, never in a crash.
+python3 - "$siskin" <<'END' || bad=1
+import subprocess, sys
+good = open("one.rknn", "rb").read()
+cases = [good[:n] for n in range(0, 160, 9)] + [good[:n] for n in range(160, len(good), 301)]
+for at in list(range(16, 24)) + list(range(64, 68)) + list(range(len(good) - 200, len(good) - 192)):
+    for value in (0, 1, 127, 255):
+        cases.append(good[:at] + bytes([value]) + good[at + 1:])
+for data in cases:
+    open("case.rknn", "wb").write(data)
+    r = subprocess.run([sys.argv[1], "rknn", "info", "case.rknn"], capture_output=True, text=True)
+    if r.returncode not in (0, 1) or (r.returncode == 1 and r.stderr.count("\n") != 1):
+        sys.exit("info on a damaged file of %d bytes ends with %d: %s" % (len(data), r.returncode, r.stderr))
+END
+cp -r birds gone && rm -rf gone/*.skc && sed -i "s|$dir/pictures|$dir/elsewhere|g" gone/dataset.tsv && mv pictures away
+"$siskin" export "$model" --rknn rv1103 -c gone -n 8 -o bird.rknn -q >out 2>err
+[ $? = 3 ] && [ "$(wc -l <err)" = 1 ] && [ ! -e bird.rknn ] || fault "calibration pictures that are missing: $(cat err)"
+mv away pictures
+# A disk that is full (a limit on file sizes gives the same failures): the ONNX does not fit.
+(trap '' XFSZ; ulimit -f 1000; "$siskin" $convert >out 2>err)
+[ $? = 1 ] && [ "$(wc -l <err)" = 1 ] && grep -q 'model.onnx' err && [ -z "$(ls tmp)" ] && [ ! -e bird.rknn ] ||
+    fault "a full disk: $(cat err); $(ls tmp)"
+mkdir bird.rknn
+"$siskin" $convert >out 2>err
+[ $? = 1 ] && [ "$(wc -l <err)" = 1 ] && grep -q 'bird.rknn' err || fault "a folder as output: $(cat err)"
+rmdir bird.rknn
+
+# Ctrl-C and worse in the middle: the toolkit and what it started are gone.
+gone() { # PID: within a second
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        [ -d "/proc/$1" ] && ! grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null || return 0
+        sleep 0.1
+    done
+    return 1
+}
+for signal in INT TERM KILL; do
+    rm -f pids
+    STANDIN=hang "$siskin" $convert >out 2>err &
+    pid=$!
+    n=0
+    while [ ! -s pids ] && [ $n -lt 300 ]; do sleep 0.1; n=$((n + 1)); done
+    kill -$signal $pid
+    wait $pid 2>/dev/null
+    code=$?
+    read -r toolkit child <pids
+    gone "$toolkit" || { fault "SIG$signal leaves the toolkit running"; kill -KILL "$toolkit"; }
+    if [ $signal != KILL ]; then
+        [ $code = 130 ] && [ "$(wc -l <err)" = 1 ] || fault "SIG$signal ends the conversion with $code: $(cat err)"
+        gone "$child" || fault "SIG$signal leaves a child of the toolkit running"
+        [ -z "$(ls tmp)" ] || fault "SIG$signal leaves tmp/$(ls tmp)"
+    fi
+    kill -KILL "$child" 2>/dev/null
+    [ ! -e bird.rknn ] && [ ! -e bird.rknn.part ] || fault "SIG$signal leaves half a model"
+done
+exit $bad
