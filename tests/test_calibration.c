@@ -219,25 +219,24 @@ static void versions_of_skn(void **state) {
     size_t size = 0;
     uint8_t *bytes = small_skn(&size), picture[SIDE * SIDE * 3];
     int8_t logits[2];
-    float p[3][2];
+    float p[2][2];
     static const struct {
         uint32_t version;
         float temperature;
         int opens;
-    } files[] = {{1, 0, 1}, {2, 1, 1},  {2, 2, 1},   {0, 0, 0},        {3, 1, 0},  {1, 2, 0},
-                 {2, 0, 0}, {2, -1, 0}, {2, NAN, 0}, {2, INFINITY, 0}, {1, NAN, 0}};
+    } files[] = {{3, 1, 1}, {3, 2, 1},  {0, 0, 0},   {1, 0, 0},       {2, 1, 0}, {4, 1, 0},
+                 {3, 0, 0}, {3, -1, 0}, {3, NAN, 0}, {3, INFINITY, 0}};
     net_picture(SIDE, 5, picture);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         sk_rt *rt = NULL;
         assert_int_equal(open_as(bytes, size, files[i].version, files[i].temperature, &rt) == SK_OK, files[i].opens);
         if (!rt) continue;
-        assert_true(sk_rt_get_info(rt)->temperature == (i == 2 ? 2 : 1));
+        assert_true(sk_rt_get_info(rt)->temperature == (i == 1 ? 2 : 1));
         sk_rt_run(rt, picture, logits, NULL);
         sk_rt_probabilities(rt, logits, p[i]);
         sk_rt_close(rt);
     }
-    assert_memory_equal(p[0], p[1], sizeof p[0]);
-    assert_true(fabs(log_odds(p[2]) - log_odds(p[1]) / 2) < 1e-5);
+    assert_true(fabs(log_odds(p[1]) - log_odds(p[0]) / 2) < 1e-5);
     sk_free(bytes);
 }
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -44,61 +45,133 @@ static void test_requant_exact(void **state) {
     assert_true(ties > 100);
 }
 
-static void test_curves_are_close(void **state) {
+/* What one sum becomes, against real numbers: the activations as they are defined, in double precision. */
+static void test_finish_is_close(void **state) {
     (void)state;
-    for (int fraction = 4; fraction <= 12; fraction++) {
-        const double one = ldexp(1, fraction);
-        for (int32_t v = -(8 << fraction); v <= 40 << fraction; v += 7) {
-            const double x = v / one, gate = fmin(fmax(x + 3, 0), 6) / 6;
-            assert_true(fabs(sk_hswish6(v, fraction) / one / 6 - x * gate) <= .5001 / one / 6);
-            assert_true(fabs(sk_hsigmoid6(v, fraction) / one / 6 - gate) < 1e-12);
+    sk_rng rng = sk_rng_make(2, 0, 0);
+    double worst = 0;
+    for (int i = 0; i < 300000; i++) {
+        const double unit = exp(-14 + 6 * sk_rng_uniform(&rng)), low = -.1 - 3 * sk_rng_uniform(&rng);
+        const double scale = (12 * sk_rng_uniform(&rng) + 1.1 - low) / 255;
+        sk_q_layer l = {.act = (sk_act)sk_rng_below(&rng, 4), .fraction = 5, .left = 6, .low = -128, .high = 127};
+        const double step = l.act == SK_ACT_HSIGMOID ? 1 / 255. : scale;
+        const int from_zero = l.act == SK_ACT_RELU || l.act == SK_ACT_HSIGMOID;
+        const int32_t zero = from_zero ? -128 : (int32_t)lround(-128 - low / step);
+        const int32_t sum = (int32_t)((sk_rng_uniform(&rng) - .5) * fmin(30 / unit, 1 << 25));
+        int32_t mult = 0, curve = 0;
+        double gains[2] = {unit / step * 32, unit * 32768 / 6};
+        for (int k = 0; k < 2; k++) {
+            int shift = 0;
+            while (shift < 16 && gains[k] * ldexp(1, 16 + shift - l.left) < 32767) {
+                shift++;
+            }
+            *(k ? &curve : &mult) = (int32_t)lround(gains[k] * ldexp(1, 15 + shift - l.left)) | shift << 16;
         }
+        if (l.act == SK_ACT_HSIGMOID) {
+            mult = (int32_t)lround(32 / step);
+        }
+        l.mult = &mult;
+        l.curve = &curve;
+        l.zero_out = zero > 127 ? 127 : zero;
+        l.low = l.act == SK_ACT_RELU ? l.zero_out : -128;
+        const double x = sum * unit, gate = fmin(fmax(x + 3, 0), 6) / 6;
+        const double curved = l.act == SK_ACT_HSWISH ? x * gate : gate;
+        const double y = l.act == SK_ACT_RELU ? fmax(x, 0) : l.act == SK_ACT_NONE ? x : curved;
+        const double code = fmin(fmax(y / step + l.zero_out, -128), 127);
+        worst = fmax(worst, fabs(sk_finish(&l, sum, 0) - code));
     }
+    print_message("code of a sum, worst: %.4f off\n", worst);
+    assert_true(worst < .56);
 }
 
 static int between(sk_rng *rng, int low, int high) {
     return low + (int)sk_rng_below(rng, (uint32_t)(high - low + 1));
 }
 
-static int8_t *random_codes(sk_rng *rng, size_t count, int lowest) {
-    int8_t *codes = malloc(count + 1);
+/* A place for one buffer between two pages that may not be touched; the buffer lies against the one or the other. */
+#define ROOM ((size_t)4 << 20)
+typedef struct guarded {
+    char *room;
+    long page;
+} guarded;
+
+static guarded guard_make(void) {
+    guarded g = {NULL, sysconf(_SC_PAGESIZE)};
+    g.room = mmap(NULL, ROOM + 2 * (size_t)g.page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(g.room != MAP_FAILED && mprotect(g.room + g.page, ROOM, PROT_READ | PROT_WRITE) == 0);
+    return g;
+}
+
+static void *guard_place(const guarded *g, size_t bytes, int at_end) {
+    assert_true(bytes <= ROOM);
+    return g->room + g->page + (at_end ? ROOM - bytes : 0);
+}
+
+enum { IN, IN2, WEIGHT, BIAS, MULT, CURVE, PACKED, SCRATCH, OUT, OUT2, BUFFERS };
+
+static void random_codes(sk_rng *rng, int8_t *codes, size_t count, int lowest) {
     const int extremes = sk_rng_below(rng, 8) == 0;
     for (size_t i = 0; i < count; i++) {
         const int code = between(rng, lowest, 127);
         codes[i] = (int8_t)(extremes ? (code & 1 ? 127 : lowest) : code);
     }
-    return codes;
 }
 
-/* Runs one layer with both tables and compares all bytes, including that nothing is written past the end. */
-static void compare(const sk_int8_kernels *fast, sk_q_layer *l, const int8_t *in, const int8_t *in2) {
-    const size_t size = (size_t)(l->out_c * l->out_h * l->out_w);
-    int8_t *out[2];
-    const sk_int8_kernels *tables[2] = {&sk_int8_c, fast};
-    for (int k = 0; k < 2; k++) {
-        const sk_int8_kernels *t = tables[k];
-        void *packed = sk_alloc(t->packed_bytes(l) + 1, 1), *scratch = sk_alloc(t->scratch_bytes(l) + 1, 1);
-        out[k] = malloc(size + 16);
-        memset(out[k], 0x5a, size + 16);
+static void run_layer(const sk_int8_kernels *t, const sk_q_layer *l, const int8_t *in, const int8_t *in2, int8_t *out,
+                      void *scratch) {
+    if (l->op == SK_OP_DEPTHWISE) {
+        t->depthwise(l, in, out, scratch);
+    } else if (l->op == SK_OP_POOL) {
+        t->pool(l, in, out);
+    } else if (l->op == SK_OP_SCALE) {
+        t->scale(l, in, in2, out, scratch);
+    } else if (l->op == SK_OP_ADD) {
+        t->add(l, in, in2, out);
+    } else {
+        t->gemm(l, in, out, scratch);
+    }
+}
+
+/* Fills a layer of some shape with random numbers, runs it with the reference and with each of the fast tables, every
+ * buffer between guard pages, and compares all bytes. */
+static void compare(const guarded *g, const sk_int8_kernels *const *tables, sk_rng *rng, sk_q_layer *l) {
+    const int at_end = (int)sk_rng_below(rng, 4) != 0;
+    const size_t depth = (size_t)sk_gemm_depth(l), taps = (size_t)(l->kernel * l->kernel), out_c = (size_t)l->out_c;
+    const size_t rows = l->op == SK_OP_DEPTHWISE ? taps : out_c, count = (size_t)(l->in_c * l->in_h * l->in_w);
+    const size_t size = out_c * (size_t)(l->out_h * l->out_w);
+    const int weights = l->op != SK_OP_POOL && l->op != SK_OP_SCALE && l->op != SK_OP_ADD;
+    l->row = (l->op == SK_OP_DEPTHWISE ? (size_t)l->in_c : depth) + sk_rng_below(rng, 4);
+    int8_t *in = guard_place(&g[IN], count, at_end), *in2 = guard_place(&g[IN2], count, at_end);
+    random_codes(rng, in, count, -128);
+    random_codes(rng, in2, count, -128);
+    if (weights) {
+        int8_t *weight = guard_place(&g[WEIGHT], l->row * rows, at_end);
+        int32_t *bias = guard_place(&g[BIAS], 4 * out_c, at_end), *mult = guard_place(&g[MULT], 4 * out_c, at_end);
+        int32_t *curve = guard_place(&g[CURVE], 4 * out_c, at_end);
+        random_codes(rng, weight, l->row * rows, -127);
+        for (size_t c = 0; c < out_c; c++) {
+            bias[c] = between(rng, -(1 << 20), 1 << 20);
+            mult[c] = between(rng, 1, INT16_MAX) | between(rng, 0, 16) << 16;
+            curve[c] = between(rng, 1, INT16_MAX) | between(rng, 0, 16) << 16;
+        }
+        l->weight = weight;
+        l->bias = bias;
+        l->mult = mult;
+        l->curve = l->act == SK_ACT_HSWISH || l->act == SK_ACT_HSIGMOID ? curve : NULL;
+    }
+    int8_t *expected = guard_place(&g[OUT], size, at_end), *out = guard_place(&g[OUT2], size, at_end);
+    void *scratch = sk_alloc(sk_int8_c.scratch_bytes(l) + 1, 1);
+    run_layer(&sk_int8_c, l, in, in2, expected, scratch);
+    sk_free(scratch);
+    for (; *tables; tables++) {
+        const sk_int8_kernels *t = *tables;
+        void *packed = guard_place(&g[PACKED], t->packed_bytes(l), at_end);
         t->pack(l, packed);
         l->packed = packed;
-        if (l->op == SK_OP_DEPTHWISE) {
-            t->depthwise(l, in, out[k], scratch);
-        } else if (l->op == SK_OP_POOL) {
-            t->pool(l, in, out[k]);
-        } else if (l->op == SK_OP_SCALE) {
-            t->scale(l, in, in2, out[k]);
-        } else if (l->op == SK_OP_ADD) {
-            t->add(l, in, in2, out[k]);
-        } else {
-            t->gemm(l, in, out[k], scratch);
-        }
-        sk_free(packed);
-        sk_free(scratch);
+        memset(out, 0x5a, size);
+        run_layer(t, l, in, in2, out, guard_place(&g[SCRATCH], t->scratch_bytes(l), at_end));
+        assert_memory_equal(expected, out, size);
     }
-    assert_memory_equal(out[0], out[1], size + 16);
-    free(out[0]);
-    free(out[1]);
 }
 
 static void random_layer(sk_rng *rng, sk_q_layer *l) {
@@ -127,52 +200,115 @@ static void random_layer(sk_rng *rng, sk_q_layer *l) {
     l->low = sk_rng_below(rng, 2) ? -128 : between(rng, -128, 0);
     l->high = 127;
     l->act = gemm || l->op == SK_OP_DEPTHWISE ? (sk_act)sk_rng_below(rng, 4) : SK_ACT_NONE;
-    l->fraction = between(rng, 4, 12);
-    l->shift = l->op == SK_OP_SCALE || l->op == SK_OP_ADD ? between(rng, 8, 30) : between(rng, 34, 50);
-    l->shift2 = between(rng, 34, 48);
-    l->mult2 = between(rng, 1, l->op == SK_OP_SCALE ? 1 << 14 : l->op == SK_OP_ADD ? 1 << 21 : INT32_MAX - 1);
-    l->mult3 = between(rng, 0, 1 << 21);
+    l->fraction = between(rng, 1, 6);
+    l->left = between(rng, 0, 5);
+    l->shift = l->op == SK_OP_POOL ? between(rng, 34, 50) : between(rng, 6, 20);
+    l->mult2 = between(rng, 1, l->op == SK_OP_SCALE ? 1 << 22 : l->op == SK_OP_ADD ? INT16_MAX : INT32_MAX - 1);
+    l->mult3 = between(rng, 0, INT16_MAX);
 }
 
-static void test_avx2_equals_c(void **state) {
+/* The tables that this machine has beside the reference, NULL behind the last. */
+static int fast_tables(const sk_int8_kernels *tables[3]) {
+    int count = 0;
+    tables[0] = tables[1] = tables[2] = NULL;
+    if (sk_int8_avx2()) {
+        tables[count++] = sk_int8_avx2();
+    }
+    if (sk_int8_avx512()) {
+        tables[count++] = sk_int8_avx512();
+    }
+    for (int i = 0; i < count; i++) {
+        print_message("%s against c\n", tables[i]->name);
+    }
+    return count;
+}
+
+static void test_random_shapes_equal_c(void **state) {
     (void)state;
-    const sk_int8_kernels *fast = sk_int8_avx2();
-    if (!fast) {
-        print_message("skipped: no AVX2 here\n");
+    const sk_int8_kernels *tables[3];
+    if (!fast_tables(tables)) {
+        print_message("skipped: no vector kernels here\n");
         skip();
+    }
+    guarded g[BUFFERS];
+    for (int i = 0; i < BUFFERS; i++) {
+        g[i] = guard_make();
     }
     sk_rng rng = sk_rng_make(7, 0, 0);
     int seen[7] = {0};
-    for (int i = 0; i < 6000; i++) {
+    for (int i = 0; i < 14000; i++) {
         sk_q_layer l;
         random_layer(&rng, &l);
         seen[l.op]++;
-        const size_t depth = (size_t)sk_gemm_depth(&l), taps = (size_t)(l.kernel * l.kernel);
-        l.row = (l.op == SK_OP_DEPTHWISE ? (size_t)l.in_c : depth) + sk_rng_below(&rng, 4);
-        int8_t *weight = random_codes(&rng, l.row * (l.op == SK_OP_DEPTHWISE ? taps : (size_t)l.out_c), -127);
-        int32_t *bias = malloc(sizeof *bias * (size_t)l.out_c), *mult = malloc(sizeof *mult * (size_t)l.out_c);
-        int32_t *curve = malloc(sizeof *curve * (size_t)l.out_c);
-        for (int c = 0; c < l.out_c; c++) {
-            bias[c] = between(&rng, -(1 << 20), 1 << 20);
-            mult[c] = between(&rng, 1, INT32_MAX - 1);
-            curve[c] = between(&rng, 1, INT32_MAX - 1);
-        }
-        l.weight = weight;
-        l.bias = bias;
-        l.mult = mult;
-        l.curve = l.act == SK_ACT_HSWISH || l.act == SK_ACT_HSIGMOID ? curve : NULL;
-        const size_t count = (size_t)(l.in_c * l.in_h * l.in_w);
-        int8_t *in = random_codes(&rng, count, -128), *in2 = random_codes(&rng, count, -128);
-        compare(fast, &l, in, in2);
-        free(weight);
-        free(bias);
-        free(mult);
-        free(curve);
-        free(in);
-        free(in2);
+        compare(g, tables, &rng, &l);
     }
     for (int op = 0; op < 7; op++) {
-        assert_true(seen[op] > 500);
+        assert_true(seen[op] > 1000);
+    }
+}
+
+static void test_input_equals_c(void **state) {
+    (void)state;
+    const sk_int8_kernels *tables[3];
+    fast_tables(tables);
+    guarded g[2] = {guard_make(), guard_make()};
+    sk_rng rng = sk_rng_make(9, 0, 0);
+    int8_t table[3 * 256], expected[3 * 300];
+    for (int i = 0; i < 600; i++) {
+        const size_t pixels = (size_t)i / 2;
+        uint8_t *image = guard_place(&g[0], 3 * pixels, i % 2);
+        int8_t *out = guard_place(&g[1], 3 * pixels, i % 2);
+        random_codes(&rng, table, sizeof table, -128);
+        random_codes(&rng, (int8_t *)image, 3 * pixels, -128);
+        for (size_t k = 0; k < 3 * pixels; k++) {
+            expected[k] = table[256 * (k % 3) + image[k]];
+        }
+        sk_int8_c.input(table, image, pixels, out);
+        assert_memory_equal(out, expected, 3 * pixels);
+        for (int k = 0; tables[k]; k++) {
+            memset(out, 0x5a, 3 * pixels);
+            tables[k]->input(table, image, pixels, out);
+            assert_memory_equal(out, expected, 3 * pixels);
+        }
+    }
+}
+
+static void test_network_shapes_equal_c(void **state) {
+    (void)state;
+    const sk_int8_kernels *tables[3];
+    if (!fast_tables(tables)) {
+        print_message("skipped: no vector kernels here\n");
+        skip();
+    }
+    guarded g[BUFFERS];
+    for (int i = 0; i < BUFFERS; i++) {
+        g[i] = guard_make();
+    }
+    sk_rng rng = sk_rng_make(8, 0, 0);
+    for (int arch = SK_ARCH_V3_SMALL; arch <= SK_ARCH_V3_LARGE; arch++) {
+        const sk_card card = sk_card_default((sk_arch)arch);
+        sk_model *model = NULL;
+        assert_int_equal(sk_model_create(&card, 1, &model, NULL), SK_OK);
+        for (size_t i = 0; i < sk_model_layer_count(model); i++) {
+            const sk_layer *from = sk_model_layer(model, i);
+            sk_q_layer l;
+            random_layer(&rng, &l); /* zero points, clamps, multipliers */
+            l.op = from->op;
+            l.act = from->act;
+            l.kernel = from->kernel > 0 ? from->kernel : 1;
+            l.stride = from->stride > 0 ? from->stride : 1;
+            l.pad = from->pad;
+            l.in_c = from->in_c;
+            l.in_h = from->in_h;
+            l.in_w = from->in_w;
+            l.out_c = from->out_c;
+            l.out_h = from->out_h;
+            l.out_w = from->out_w;
+            l.shift = l.op == SK_OP_POOL ? 40 : 20;
+            l.mult2 = l.op == SK_OP_ADD ? 9000 : l.op == SK_OP_SCALE ? 1 << 22 : 1 << 30;
+            compare(g, tables, &rng, &l);
+        }
+        sk_model_free(model);
     }
 }
 
@@ -544,8 +680,10 @@ static void test_crops(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_requant_exact),
-        cmocka_unit_test(test_curves_are_close),
-        cmocka_unit_test(test_avx2_equals_c),
+        cmocka_unit_test(test_finish_is_close),
+        cmocka_unit_test(test_random_shapes_equal_c),
+        cmocka_unit_test(test_input_equals_c),
+        cmocka_unit_test(test_network_shapes_equal_c),
         cmocka_unit_test(test_net_close_to_float),
         cmocka_unit_test(test_nothing_allocated_after_open),
         cmocka_unit_test(test_open_survives_lack_of_memory),

@@ -124,7 +124,7 @@ sk_model *sk_classifier_model(sk_classifier *c) {
     return c->model;
 }
 
-/* A .skn in memory like the old one but for the temperature (and the version that has one). */
+/* A .skn in memory like the old one but for the temperature. */
 static sk_status recast(sk_classifier *c, float temperature, sk_error *err) {
     uint8_t *copy = sk_alloc(c->map.size, 1);
     sk_rt *rt = NULL;
@@ -133,7 +133,6 @@ static sk_status recast(sk_classifier *c, float temperature, sk_error *err) {
     }
     memcpy(copy, c->map.bytes, c->map.size);
     sk_skn_header *header = (sk_skn_header *)(void *)copy;
-    header->version = SK_SKN_VERSION;
     header->temperature = temperature;
     header->crc32 = sk_skn_crc(copy, c->map.size);
     const sk_status status = sk_rt_open_memory(copy, c->map.size, &rt, err);

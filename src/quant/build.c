@@ -170,10 +170,15 @@ typedef struct channel {
     double bias, scale;
 } channel;
 
+/* The smallest step of a code behind a hard-swish: -3 has to fit its 16 bits with 3 bits after the point. */
+#define LEAST_CURVED (3 * 8 / 32767.0)
+
 /* Factor of a channel of the tensor that layer `index` (-1: the picture) writes. */
 static double equal_of(const builder *b, int index, int c) {
     const sk_skn_recipe *r = b->recipe;
-    return index >= 0 && r->equal && r->equal[index] ? (double)r->equal[index][c] : 1;
+    const double factor = index >= 0 && r->equal && r->equal[index] ? (double)r->equal[index][c] : 1;
+    const int curved = factor != 1 && r->layers[index].act == SK_ACT_HSWISH;
+    return curved ? fmax(factor, LEAST_CURVED / b->tensors[index + 1].scale) : factor;
 }
 
 static double channel_scale(const builder *b, const channel *c, double in_scale) {
@@ -203,49 +208,75 @@ static void ensure_scale(builder *b, size_t index, double least) {
     o->low = (int8_t)(b->recipe->layers[index].act == SK_ACT_RELU ? t->zero : -128);
 }
 
-/* One shift for all channels, as large as the largest factor allows. */
-static void share_shift(const double *factors, int count, uint8_t *shift, int32_t *mult) {
-    double most = 0;
-    for (int c = 0; c < count; c++) {
-        most = fmax(most, factors[c]);
+/* Multiplier and shift that turn sums, already shifted `left`, into sum * gain: the multiplier of 15 bits that is
+ * largest. Sixteen bits to the right are enough for any sum. */
+static int32_t make_word(double gain, int left) {
+    int shift = 0;
+    while (shift < 16 && floor(gain * ldexp(1, 16 + shift - left) + 0.5) <= INT16_MAX) {
+        shift++;
     }
-    *shift = (uint8_t)pick_shift(most, INT32_MAX, 62);
-    for (int c = 0; c < count; c++) {
-        mult[c] = multiplier(factors[c], *shift);
-    }
+    const double mult = floor(gain * ldexp(1, 15 + shift - left) + 0.5);
+    return (int32_t)fmin(fmax(mult, 1), INT16_MAX) | shift << 16;
 }
 
-/* Fills in the multipliers that bring sums of the given factors (real value of one unit, per channel) to the output. */
-static void set_multipliers(builder *b, size_t index, double *unit, const int32_t *bias, size_t depth, int32_t *mult) {
+/* The most that sums of at most `largest` may be shifted to the left. */
+static int most_left(double largest) {
+    int left = 0;
+    while (left < 16 && largest * ldexp(1, left + 1) < INT32_MAX) {
+        left++;
+    }
+    return left;
+}
+
+/* Bits after the point of a code. Ahead of a hard-swish -3 has to fit sixteen bits in every channel. */
+static uint8_t pick_fraction(const builder *b, size_t index) {
+    const sk_layer *l = &b->recipe->layers[index];
+    int fraction = 6;
+    for (int c = 0; l->act == SK_ACT_HSWISH && c < l->out_c; c++) {
+        const double three = 3 / (b->records[index].out_scale * equal_of(b, (int)index, c));
+        while (fraction > 1 && three * ldexp(1, fraction) > INT16_MAX) {
+            fraction--;
+        }
+    }
+    return (uint8_t)fraction;
+}
+
+/* Fills in what brings sums of the given units (real value of 1, per channel) to the output's codes, and adds to the
+ * biases the half that makes the shift round. */
+static void set_multipliers(builder *b, size_t index, const double *unit, int32_t *bias, size_t depth, int32_t *mult) {
     const sk_layer *l = &b->recipe->layers[index];
     sk_skn_layer *o = &b->records[index];
-    const int curved = l->act == SK_ACT_HSWISH || l->act == SK_ACT_HSIGMOID;
-    double largest = 0, least = 0;
+    int32_t *curve = (int32_t *)(void *)(b->bytes + o->curve_offset);
+    const int curved = l->act == SK_ACT_HSWISH || l->act == SK_ACT_HSIGMOID, sigmoid = l->act == SK_ACT_HSIGMOID;
+    double largest = 0, steepest = 0, gain = 0; /* a steeper gate than fits is as good as a step: make_word cuts it */
+    for (int c = 0; c < l->out_c; c++) { /* room for the half that is added below */
+        largest = fmax(largest, fabs((double)bias[c]) + (double)depth * 128 * 127 + (1 << 15));
+        gain = fmax(gain, unit[c] / equal_of(b, (int)index, c));
+        steepest = curved ? fmax(steepest, unit[c] * 32768 / 6) : 0;
+    }
+    const int most = most_left(largest);
+    const double room = ldexp(INT16_MAX / 32768.0, most);
+    if (!sigmoid) {
+        ensure_scale(b, index, fmax(gain * 64 / room, l->act == SK_ACT_HSWISH ? LEAST_CURVED : 0));
+    }
+    o->fraction = pick_fraction(b, index);
+    const double per_code = ldexp(1, o->fraction) / o->out_scale;
+    gain = 0;
     for (int c = 0; c < l->out_c; c++) {
-        const double sum = unit[c] * (fabs((double)bias[c]) + (double)depth * 128 * 127);
-        largest = fmax(largest, sum);
-        least = fmax(least, (sum + 3) / equal_of(b, (int)index, c) / (1 << 29));
+        gain = fmax(gain, sigmoid ? 0 : unit[c] / equal_of(b, (int)index, c) * per_code);
     }
-    ensure_scale(b, index, least);
-    if (curved) {
-        o->fraction = 12;
-        while (o->fraction > 1 && largest * ldexp(1, o->fraction) >= (1 << 26)) {
-            o->fraction--;
-        }
-        for (int c = 0; c < l->out_c; c++) {
-            unit[c] *= ldexp(1, o->fraction);
-        }
-        share_shift(unit, l->out_c, &o->shift, mult);
-        for (int c = 0; c < l->out_c; c++) {
-            unit[c] = 1 / (o->out_scale * equal_of(b, (int)index, c) * 6 * ldexp(1, o->fraction));
-        }
-        share_shift(unit, l->out_c, &o->shift2, (int32_t *)(void *)(b->bytes + o->curve_offset));
-        return;
+    while (o->left < most && fmax(gain, steepest) > ldexp(INT16_MAX / 32768.0, o->left)) {
+        o->left++;
     }
     for (int c = 0; c < l->out_c; c++) {
-        unit[c] /= o->out_scale * equal_of(b, (int)index, c);
+        const double scale = per_code / equal_of(b, (int)index, c);
+        mult[c] = sigmoid ? (int32_t)fmin(floor(scale + 0.5), INT16_MAX) : make_word(unit[c] * scale, o->left);
+        if (curved) {
+            curve[c] = make_word(unit[c] * 32768 / 6, o->left);
+        }
+        const int shift = sk_word_shift(sigmoid ? curve[c] : mult[c]);
+        bias[c] += shift > o->left ? 1 << (shift - o->left - 1) : 0;
     }
-    share_shift(unit, l->out_c, &o->shift, mult);
 }
 
 static sk_status quantize_weights(builder *b, size_t index) {
@@ -274,7 +305,7 @@ static sk_status quantize_weights(builder *b, size_t index) {
         }
         unit[i] = in->scale * c.scale;
         const double folded = floor(c.bias / unit[i] + 0.5) - (double)in->zero * sum;
-        bias[i] = (int32_t)fmin(fmax(folded, -(1 << 30)), 1 << 30);
+        bias[i] = (int32_t)fmin(fmax(folded, -(1 << 30)), (1 << 30) - (1 << 15));
     }
     set_multipliers(b, index, unit, bias, depth, mult);
     sk_free(unit);
@@ -285,22 +316,27 @@ static void set_joint(builder *b, size_t index) {
     const sk_layer *l = &b->recipe->layers[index];
     sk_skn_layer *o = &b->records[index];
     const double in = b->tensors[l->input + 1].scale, in2 = reads_two(l) ? b->tensors[l->input2 + 1].scale : 0;
-    ensure_scale(b, index, l->op == SK_OP_POOL ? in * 255 / (1 << 29) : l->op == SK_OP_SCALE ? in * in2 / (1 << 13)
-                                                                      : fmax(in, in2) / (1 << 20));
-    const double out = o->out_scale;
+    /* the most that a code of the first or second input may come to */
+    const double most = l->op == SK_OP_SCALE ? in * in2 * 255 : fmax(in, in2), room = INT16_MAX / 128.0;
     if (l->op == SK_OP_POOL) {
-        const double factor = in / out / ((double)l->in_h * l->in_w);
+        ensure_scale(b, index, in * 255 / (1 << 29));
+        const double factor = in / o->out_scale / ((double)l->in_h * l->in_w);
         o->shift = (uint8_t)pick_shift(factor, INT32_MAX, 62);
         o->mult2 = multiplier(factor, o->shift);
-    } else if (l->op == SK_OP_SCALE) {
-        const double factor = in * in2 / out;
-        o->shift = (uint8_t)pick_shift(factor, 1 << 14, 30);
-        o->mult2 = multiplier(factor, o->shift);
+        return;
+    }
+    ensure_scale(b, index, most * 2 / room);
+    o->fraction = 6;
+    while (o->fraction > 1 && most / o->out_scale * ldexp(1, o->fraction) > room) {
+        o->fraction--;
+    }
+    const double unit = ldexp(128, o->fraction) / o->out_scale;
+    if (l->op == SK_OP_SCALE) {
+        o->shift = (uint8_t)pick_shift(in * in2 * unit, 1 << 22, 29);
+        o->mult2 = multiplier(in * in2 * unit, o->shift);
     } else {
-        const double first = in / out, second = in2 / out;
-        o->shift = (uint8_t)pick_shift(fmax(first, second), 1 << 21, 30);
-        o->mult2 = multiplier(first, o->shift);
-        o->mult3 = multiplier(second, o->shift);
+        o->mult2 = (int32_t)fmin(floor(in * unit + 0.5), INT16_MAX);
+        o->mult3 = (int32_t)fmin(floor(in2 * unit + 0.5), INT16_MAX);
     }
 }
 

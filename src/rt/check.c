@@ -7,19 +7,49 @@
 
 #define BAD(...) sk_fail(err, SK_ERR_FORMAT, __VA_ARGS__)
 
-uint32_t sk_skn_crc(const uint8_t *bytes, size_t size) {
-    /* four bits at a time: a table of 64 bytes is fast enough for some megabytes and costs the board nothing */
-    static const uint32_t table[16] = {
-        0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
-        0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
-    };
-    uint32_t crc = 0xffffffffu;
-    for (size_t i = 0; i < size; i++) {
-        crc ^= i >= SK_SKN_CRC_AT && i < SK_SKN_CRC_AT + 4 ? 0 : bytes[i];
-        crc = (crc >> 4) ^ table[crc & 15];
-        crc = (crc >> 4) ^ table[crc & 15];
+/* Eight bytes at a time: table[k][b] is what byte b does to the sum when k bytes come after it. */
+typedef struct crc_tables {
+    uint32_t table[8][256];
+} crc_tables;
+
+static void make_tables(crc_tables *t) {
+    for (uint32_t b = 0; b < 256; b++) {
+        uint32_t crc = b;
+        for (int i = 0; i < 8; i++) {
+            crc = (crc >> 1) ^ (crc & 1 ? 0xedb88320u : 0);
+        }
+        t->table[0][b] = crc;
     }
-    return ~crc;
+    for (int k = 1; k < 8; k++) {
+        for (int b = 0; b < 256; b++) {
+            t->table[k][b] = (t->table[k - 1][b] >> 8) ^ t->table[0][t->table[k - 1][b] & 255];
+        }
+    }
+}
+
+static uint32_t crc_go_on(const crc_tables *t, uint32_t crc, const uint8_t *bytes, size_t size) {
+    for (; size >= 8; bytes += 8, size -= 8) {
+        uint32_t low, high;
+        memcpy(&low, bytes, 4);
+        memcpy(&high, bytes + 4, 4);
+        low ^= crc;
+        crc = t->table[7][low & 255] ^ t->table[6][low >> 8 & 255] ^ t->table[5][low >> 16 & 255] ^
+              t->table[4][low >> 24] ^ t->table[3][high & 255] ^ t->table[2][high >> 8 & 255] ^
+              t->table[1][high >> 16 & 255] ^ t->table[0][high >> 24];
+    }
+    for (; size > 0; bytes++, size--) {
+        crc = (crc >> 8) ^ t->table[0][(crc ^ *bytes) & 255];
+    }
+    return crc;
+}
+
+uint32_t sk_skn_crc(const uint8_t *bytes, size_t size) {
+    static const uint8_t none[4] = {0};
+    crc_tables tables; /* 8 KB for as long as a file is opened */
+    make_tables(&tables);
+    uint32_t crc = crc_go_on(&tables, 0xffffffffu, bytes, SK_SKN_CRC_AT);
+    crc = crc_go_on(&tables, crc, none, sizeof none);
+    return ~crc_go_on(&tables, crc, bytes + SK_SKN_CRC_AT + 4, size - SK_SKN_CRC_AT - 4);
 }
 
 typedef struct checker {
@@ -74,8 +104,7 @@ static sk_status check_header(const checker *c) {
     if (!isfinite(h->threshold) || !isfinite(h->penalty) || !is_scale(h->input_scale) || !is_code(h->input_zero)) {
         return BAD("the .skn card has an impossible threshold or input scale");
     }
-    if (h->version == 1 ? h->temperature != 0
-                        : !(h->temperature >= SK_TEMPERATURE_LEAST && h->temperature <= SK_TEMPERATURE_MOST)) {
+    if (!(h->temperature >= SK_TEMPERATURE_LEAST && h->temperature <= SK_TEMPERATURE_MOST)) {
         return BAD("the .skn card has an impossible temperature");
     }
     if (h->layer_bytes != sizeof(sk_skn_layer) || h->layer_count < 1 || h->layer_count > SK_SKN_MAX_LAYERS ||
@@ -161,34 +190,39 @@ static int64_t requant_bound(int64_t bound, int32_t mult, int shift) {
     return ((bound * mult) >> shift) + 1;
 }
 
+static int is_word(int32_t word) {
+    return word >> 16 >= 0 && word >> 16 <= 16 && (word & 0xffff) >= 1 && (word & 0xffff) <= 32767;
+}
+
+/* The sums fit int32; what follows saturates. */
 static sk_status check_sums(const checker *c, uint32_t index) {
     const sk_skn_layer *l = c->layers + index;
     sk_error *err = c->err;
     const int32_t *bias = (const int32_t *)(const void *)(c->bytes + l->bias_offset);
     const int32_t *mult = (const int32_t *)(const void *)(c->bytes + l->mult_offset);
-    const int depth = l->kernel * l->kernel * (l->op == SK_OP_DEPTHWISE ? 1 : l->in_c);
-    int64_t most = 0;
+    const int64_t products = (int64_t)l->kernel * l->kernel * (l->op == SK_OP_DEPTHWISE ? 1 : l->in_c) * 128 * 127;
+    if (l->fraction < 1 || l->fraction > 6 || l->left > 16) {
+        return BAD(".skn layer %u: impossible multiplier or shift", index);
+    }
     for (int i = 0; i < l->out_c; i++) {
-        if (mult[i] < 1 || bias[i] > 1 << 30 || bias[i] < -(1 << 30)) {
+        if (!is_word(mult[i]) || bias[i] > 1 << 30 || bias[i] < -(1 << 30)) {
             return BAD(".skn layer %u: impossible multiplier or bias", index);
         }
-        const int64_t sum = (bias[i] < 0 ? -(int64_t)bias[i] : bias[i]) + (int64_t)depth * 128 * 127;
-        const int64_t v = requant_bound(sum, mult[i], l->shift);
-        most = v > most ? v : most;
+        const int64_t most = (bias[i] < 0 ? -(int64_t)bias[i] : bias[i]) + products;
+        if (most << l->left > INT32_MAX) {
+            return BAD(".skn layer %u: a sum can overflow", index);
+        }
     }
     if (l->act != SK_ACT_HSWISH && l->act != SK_ACT_HSIGMOID) {
-        return most < 1 << 30 ? SK_OK : BAD(".skn layer %u: a sum can overflow", index);
+        return SK_OK;
     }
-    if (l->fraction < 1 || l->fraction > 12 || l->shift2 < 1 || l->shift2 > 62 || most >= 1 << 27 ||
-        !section_fits(c, l->curve_offset, (uint64_t)l->out_c * 4)) {
-        return BAD(".skn layer %u: a sum can overflow", index);
+    const int32_t *curve = (const int32_t *)(const void *)(c->bytes + l->curve_offset);
+    if (!section_fits(c, l->curve_offset, (uint64_t)l->out_c * 4)) {
+        return BAD(".skn layer %u: its weights lie outside of the file", index);
     }
-    /* hard-sigmoid is bounded whatever its sum was */
-    const int64_t curve = l->act == SK_ACT_HSWISH ? 6 * most + ((int64_t)18 << l->fraction) : (int64_t)6 << l->fraction;
-    const int32_t *second = (const int32_t *)(const void *)(c->bytes + l->curve_offset);
     for (int i = 0; i < l->out_c; i++) {
-        if (second[i] < 1 || requant_bound(curve, second[i], l->shift2) >= 1 << 30) {
-            return BAD(".skn layer %u: a sum can overflow", index);
+        if (!is_word(curve[i])) {
+            return BAD(".skn layer %u: impossible multiplier or bias", index);
         }
     }
     return SK_OK;
@@ -203,7 +237,7 @@ static sk_status check_arithmetic(const checker *c, uint32_t index) {
         const uint64_t rows = l->op == SK_OP_DEPTHWISE ? (uint64_t)l->kernel * l->kernel : (uint64_t)l->out_c;
         if (l->weight_row < depth || !section_fits(c, l->weight_offset, rows * l->weight_row) ||
             !section_fits(c, l->bias_offset, (uint64_t)l->out_c * 4) ||
-            !section_fits(c, l->mult_offset, (uint64_t)l->out_c * 4) || l->shift < 1 || l->shift > 62) {
+            !section_fits(c, l->mult_offset, (uint64_t)l->out_c * 4)) {
             return BAD(".skn layer %u: its weights lie outside of the file", index);
         }
         if (memchr(c->bytes + l->weight_offset, 0x80, (size_t)(rows * l->weight_row))) {
@@ -216,10 +250,11 @@ static sk_status check_arithmetic(const checker *c, uint32_t index) {
         fits = l->mult2 >= 1 && l->shift >= 1 && l->shift <= 62 &&
                requant_bound((int64_t)255 * l->in_h * l->in_w, l->mult2, l->shift) < 1 << 30;
     } else if (l->op == SK_OP_SCALE) {
-        fits = l->mult2 >= 1 && l->mult2 <= 1 << 14 && l->shift >= 1 && l->shift <= 30;
+        fits = l->mult2 >= 1 && l->mult2 <= 1 << 22 && l->shift >= 1 && l->shift <= 29 && l->fraction >= 1 &&
+               l->fraction <= 6;
     } else {
-        fits = l->mult2 >= 0 && l->mult2 <= 1 << 21 && l->mult3 >= 0 && l->mult3 <= 1 << 21 && l->shift >= 1 &&
-               l->shift <= 30;
+        fits = l->mult2 >= 0 && l->mult2 <= INT16_MAX && l->mult3 >= 0 && l->mult3 <= INT16_MAX && l->fraction >= 1 &&
+               l->fraction <= 6;
     }
     return fits ? SK_OK : BAD(".skn layer %u: impossible multiplier or shift", index);
 }
@@ -257,7 +292,7 @@ sk_status sk_skn_check(const uint8_t *bytes, size_t size, sk_error *err) {
     if (size < sizeof *h || memcmp(h->magic, SK_SKN_MAGIC, sizeof h->magic) != 0) {
         return BAD("not a .skn model");
     }
-    if (h->version < 1 || h->version > SK_SKN_VERSION || h->header_bytes != sizeof *h) {
+    if (h->version != SK_SKN_VERSION || h->header_bytes != sizeof *h) {
         return sk_fail(err, SK_ERR_UNSUPPORTED, ".skn version %u is not known to this build: quantise the model again",
                        (unsigned)h->version);
     }
@@ -311,7 +346,7 @@ sk_q_layer sk_skn_kernel_layer(const uint8_t *bytes, const sk_skn_layer *record,
     l.high = record->high;
     l.fraction = record->fraction;
     l.shift = record->shift;
-    l.shift2 = record->shift2;
+    l.left = record->left;
     l.mult2 = record->mult2;
     l.mult3 = record->mult3;
     if (has_weights(record)) {

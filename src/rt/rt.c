@@ -37,7 +37,7 @@ static void fill_info(sk_rt *rt) {
     memcpy(info->std, h->std, sizeof info->std);
     info->threshold = h->threshold;
     info->penalty = h->penalty;
-    info->temperature = h->version == 1 ? 1 : h->temperature;
+    info->temperature = h->temperature;
     info->logit_scale = last->out_scale;
     info->logit_zero_point = last->out_zero;
 }
@@ -165,11 +165,7 @@ void sk_rt_run(sk_rt *rt, const uint8_t *image, int8_t *logits, int8_t *features
     const int8_t *lut = (const int8_t *)rt->bytes + h->lut_offset;
     int8_t *input = tensor(rt, -1);
     const size_t pixels = (size_t)h->size * (size_t)h->size;
-    for (size_t i = 0; i < pixels; i++) {
-        for (int c = 0; c < 3; c++) {
-            input[3 * i + (size_t)c] = lut[256 * c + image[3 * i + (size_t)c]];
-        }
-    }
+    rt->kernels->input(lut, image, pixels, input);
     for (uint32_t i = 0; i < h->layer_count; i++) {
         const sk_q_layer *l = &rt->plan[i];
         const int8_t *in = tensor(rt, rt->layers[i].input);
@@ -179,7 +175,7 @@ void sk_rt_run(sk_rt *rt, const uint8_t *image, int8_t *logits, int8_t *features
         } else if (l->op == SK_OP_POOL) {
             rt->kernels->pool(l, in, out);
         } else if (l->op == SK_OP_SCALE) {
-            rt->kernels->scale(l, in, tensor(rt, rt->layers[i].input2), out);
+            rt->kernels->scale(l, in, tensor(rt, rt->layers[i].input2), out, rt->scratch);
         } else if (l->op == SK_OP_ADD) {
             rt->kernels->add(l, in, tensor(rt, rt->layers[i].input2), out);
         } else {

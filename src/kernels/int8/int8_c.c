@@ -17,6 +17,9 @@ static void pack(const sk_q_layer *layer, void *packed) {
 }
 
 static size_t scratch_bytes(const sk_q_layer *layer) {
+    if (layer->op == SK_OP_SCALE) {
+        return 2 * sizeof(int16_t) * (size_t)layer->in_c;
+    }
     /* a row of zero points and the patch of one output pixel, or the sums of one output pixel and the row */
     return (size_t)layer->in_c + (layer->op == SK_OP_DEPTHWISE ? sizeof(int32_t) * (size_t)layer->in_c
                                                                : (size_t)sk_gemm_depth(layer));
@@ -123,26 +126,36 @@ static void pool(const sk_q_layer *layer, const int8_t *in, int8_t *out) {
     }
 }
 
-static void scale(const sk_q_layer *layer, const int8_t *in, const int8_t *gate, int8_t *out) {
-    const int pixels = layer->in_h * layer->in_w;
-    const int32_t half = (int32_t)1 << (layer->shift - 1);
+static void scale(const sk_q_layer *layer, const int8_t *in, const int8_t *gate, int8_t *out, void *scratch) {
+    const int pixels = layer->in_h * layer->in_w, channels = layer->in_c;
+    int16_t *factor = scratch, *rest = factor + channels;
+    for (int c = 0; c < channels; c++) {
+        factor[c] = (int16_t)sk_gate_factor(layer, gate[c]);
+        rest[c] = (int16_t)sk_rest_of_zeros(layer, factor[c], 0);
+    }
     for (int i = 0; i < pixels; i++) {
-        for (int c = 0; c < layer->in_c; c++) {
-            const int32_t product = (in[c] - layer->zero_in) * (gate[c] - layer->zero_in2);
-            const int32_t v = (product * layer->mult2 + half) >> layer->shift;
-            out[c] = sk_clamp8(v + layer->zero_out, layer->low, layer->high);
+        for (int c = 0; c < channels; c++) {
+            out[c] = sk_finish_joint(layer, sk_mulhrs(in[c] * 256, factor[c]), rest[c]);
         }
-        in += layer->in_c;
-        out += layer->in_c;
+        in += channels;
+        out += channels;
     }
 }
 
 static void add(const sk_q_layer *layer, const int8_t *in, const int8_t *in2, int8_t *out) {
     const size_t count = (size_t)layer->in_h * (size_t)layer->in_w * (size_t)layer->in_c;
-    const int32_t half = (int32_t)1 << (layer->shift - 1);
+    const int32_t rest = sk_rest_of_zeros(layer, layer->mult2, layer->mult3);
     for (size_t i = 0; i < count; i++) {
-        const int32_t sum = (in[i] - layer->zero_in) * layer->mult2 + (in2[i] - layer->zero_in2) * layer->mult3;
-        out[i] = sk_clamp8(((sum + half) >> layer->shift) + layer->zero_out, layer->low, layer->high);
+        const int32_t u = sk_mulhrs(in[i] * 256, layer->mult2) + sk_mulhrs(in2[i] * 256, layer->mult3);
+        out[i] = sk_finish_joint(layer, sk_clamp16(u), rest);
+    }
+}
+
+void sk_int8_c_input(const int8_t *table, const uint8_t *image, size_t pixels, int8_t *out) {
+    for (size_t i = 0; i < 3 * pixels; i += 3) {
+        out[i] = table[image[i]];
+        out[i + 1] = table[256 + image[i + 1]];
+        out[i + 2] = table[512 + image[i + 2]];
     }
 }
 
@@ -156,10 +169,15 @@ const sk_int8_kernels sk_int8_c = {
     .pool = pool,
     .scale = scale,
     .add = add,
+    .input = sk_int8_c_input,
 };
 
 #ifndef SK_HAVE_AVX2
 const sk_int8_kernels *sk_int8_avx2(void) {
+    return NULL;
+}
+
+const sk_int8_kernels *sk_int8_avx512(void) {
     return NULL;
 }
 #endif
@@ -169,6 +187,7 @@ const sk_int8_kernels *sk_int8_choose(void) {
     if (wanted && strcmp(wanted, "c") == 0) {
         return &sk_int8_c;
     }
-    const sk_int8_kernels *fast = sk_int8_avx2();
+    const sk_int8_kernels *fast = wanted && strcmp(wanted, "avx2") == 0 ? NULL : sk_int8_avx512();
+    fast = fast ? fast : sk_int8_avx2();
     return fast ? fast : &sk_int8_c;
 }
