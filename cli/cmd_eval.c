@@ -7,6 +7,7 @@
 
 #include "cli.h"
 #include "siskin/report.h"
+#include "siskin/rknn.h"
 
 static const cli_option options[] = {
     {'s', "split", CLI_CHOICE, "PART", "test", "part of the dataset to judge", .choices = "train|val|test"},
@@ -16,6 +17,15 @@ static const cli_option options[] = {
      .least = 0.000001, .most = 0.999999},
     {0, "penalty", CLI_DOUBLE, "P", NULL, "p that a side crop must reach; the model's own if not given",
      .least = 0.000001, .most = 1},
+    {0, "backend", CLI_CHOICE, "NAME", "own", "who computes: siskin, or the int8 simulator of Rockchip's toolkit",
+     .choices = "own|rknn-sim"},
+    {'a', "algorithm", CLI_CHOICE, "NAME", "mmse", "rknn-sim: range of activations",
+     .choices = "normal|mmse|kl_divergence"},
+    {0, "method", CLI_CHOICE, "NAME", "channel", "rknn-sim: scale of weights per channel or per layer",
+     .choices = "channel|layer"},
+    {'c', "calibration", CLI_STRING, "DATASET2", NULL, "rknn-sim: dataset of the calibration pictures, else DATASET"},
+    {'n', "pictures", CLI_INT, "N", "100", "rknn-sim: calibration pictures drawn", .least = 1, .most = 9999},
+    {0, "toolkit", CLI_STRING, "DIR", NULL, "rknn-sim: folder of `siskin rknn setup`"},
     {0, "compare", CLI_STRING, "MODEL2", NULL, "second model over the same pictures, e.g. the int8 one"},
     {'o', "output", CLI_STRING, "DIR", NULL, "folder for report.html, evaluation.json and the figures"},
     {0, "saliency", CLI_INT, "N", NULL, "show what the model looked at: N certain, N uncertain and the wrong pictures",
@@ -39,7 +49,8 @@ typedef struct work {
     sk_shortcut shortcuts[SK_SHORTCUT_COUNT];
     sk_eval_options eval;
     sk_report_options report;
-    char run[4096];
+    int simulated;
+    char run[4096], label[4200];
 } work;
 
 /* ---- text -------------------------------------------------------------------------------------------------------- */
@@ -239,22 +250,56 @@ static sk_status look(cli *c, work *w, sk_error *err) {
     return status;
 }
 
+/* Puts the simulator in the place of the float model that was opened. */
+static sk_status simulate(cli *c, work *w, sk_error *err) {
+    const char *other = cli_string(c, "calibration");
+    sk_rknn_options o = sk_rknn_defaults();
+    sk_dataset *dataset = NULL;
+    sk_cache *cache = NULL;
+    sk_classifier *simulator = NULL;
+    size_t bad = 0;
+    o.toolkit = cli_string(c, "toolkit");
+    o.by_layer = cli_string(c, "method")[0] == 'l';
+    o.pictures = (int)cli_int(c, "pictures");
+    sk_status status = sk_rknn_algorithm_parse(cli_string(c, "algorithm"), &o.algorithm, err);
+    if (!status && other) status = sk_dataset_open(other, &dataset, err);
+    if (!status && other)
+        status = sk_cache_open(dataset, w->eval.max_bad, w->eval.threads, cli_hooks(c), &cache, &bad, err);
+    if (!status)
+        status = sk_rknn_simulate(sk_classifier_model(w->model), other ? dataset : w->dataset, other ? cache : w->cache,
+                                  &o, cli_hooks(c), &simulator, err);
+    sk_cache_close(cache);
+    sk_dataset_close(dataset);
+    if (status) return status;
+    sk_classifier_close(w->model);
+    w->model = simulator;
+    snprintf(w->label, sizeof w->label, "%s in rknn-sim (%s, %s, %d pictures)", cli_arg(c, 0),
+             cli_string(c, "algorithm"), cli_string(c, "method"), o.pictures);
+    return SK_OK;
+}
+
 static sk_status evaluate(cli *c, work *w, sk_error *err) {
     const sk_hooks *hooks = cli_hooks(c);
     const char *model = cli_arg(c, 0), *second = cli_string(c, "compare");
     size_t bad = 0;
     sk_status status = sk_classifier_open(model, &w->model, err);
+    if (!status && w->simulated && !sk_classifier_model(w->model)) {
+        err->code = status = SK_ERR_UNSUPPORTED;
+        snprintf(err->message, sizeof err->message, "%.300s is int8 already: the simulator needs the float model",
+                 model);
+    }
     if (!status && second) status = sk_classifier_open(second, &w->other_model, err);
     if (!status) status = choose(c, w, err);
     if (!status) status = sk_dataset_open(cli_arg(c, 1), &w->dataset, err);
     if (!status) status = sk_cache_open(w->dataset, w->eval.max_bad, w->eval.threads, hooks, &w->cache, &bad, err);
+    if (!status && w->simulated) status = simulate(c, w, err);
     if (!status) status = sk_evaluate(w->model, w->dataset, w->cache, &w->eval, hooks, &w->evaluation, err);
     if (!status && second) {
         sk_eval_options plain = w->eval;
         plain.with_features = 0;
         status = sk_evaluate(w->other_model, w->dataset, w->cache, &plain, hooks, &w->other, err);
     }
-    w->report.model_path = model;
+    w->report.model_path = w->label[0] ? w->label : model;
     w->report.run_dir = run_of(model, w->run, sizeof w->run);
     w->report.other = w->other;
     if (!status) status = look(c, w, err);
@@ -300,7 +345,7 @@ static int print_text(cli *c, const work *w, sk_error *err) {
 
 static int run(cli *c) {
     sk_error err = {0};
-    work w = {0};
+    work w = {.simulated = strcmp(cli_string(c, "backend"), "rknn-sim") == 0};
     int code = CLI_OK;
     if (evaluate(c, &w, &err) != SK_OK) code = cli_fail(c, &err);
     else if (cli_json(c)) code = print_json(c, &w, &err);
@@ -318,30 +363,27 @@ const cli_verb verb_eval = {
     options,
     run,
     .description =
-        "Runs MODEL (a run folder, safetensors, .pth, .skn, or ONNX written by siskin) over every labelled, readable "
-        "picture "
-        "of one part of DATASET. Prints accuracy with Wilson's 95 % interval, the confusion matrix, precision, recall, "
-        "F1 "
-        "and ROC area, the same per source and per group, and the wrong pictures with p of bird for every crop.\n\n"
-        "With -o it writes a folder: report.html, one file to look at and to pass on, the figures (confusion matrix, "
-        "ROC "
-        "curve, histogram of the score, reliability diagram, t-SNE map of the pooled features, contact sheet of the "
-        "wrong pictures) as PNG "
-        "and "
-        "SVG, and evaluation.json. --json prints that document.\n\n"
+        "Runs MODEL (a run folder, safetensors, .pth, .skn, or ONNX written by siskin) over every labelled, "
+        "readable picture of one part of DATASET. Prints accuracy with Wilson's 95 % interval, the confusion "
+        "matrix, precision, recall, F1 and ROC area, the same per source and per group, and the wrong pictures with "
+        "p of bird for every crop.\n\n"
+        "With -o it writes a folder: report.html, one file to look at and to pass on, the figures (confusion "
+        "matrix, ROC curve, histogram of the score, reliability diagram, t-SNE map of the pooled features, contact "
+        "sheet of the wrong pictures) as PNG and SVG, and evaluation.json. --json prints that document.\n\n"
         "With --saliency the report also shows what the model looked at, as heat maps beside the pictures, by the "
-        "class "
-        "activation map (cam: float models) or by blurring away one place after the other (occlusion: any model, some "
-        "80 times slower); and, per source and label, how much of it lies at the pictures' border, where a model looks "
-        "that has learnt frames or overlaid text instead of birds.\n\n"
-        "With --shortcuts the same pictures are judged again with a black frame, a date in a corner, a bar with text, "
-        "from 128 and 192 pixels, and without colour: how many verdicts change for each label, and which way p "
-        "moves.\n\n"
+        "class activation map (cam: float models) or by blurring away one place after the other (occlusion: any "
+        "model, some 80 times slower); and, per source and label, how much of it lies at the pictures' border, "
+        "where a model looks that has learnt frames or overlaid text instead of birds.\n\n"
+        "With --shortcuts the same pictures are judged again with a black frame, a date in a corner, a bar with "
+        "text, from 128 and 192 pixels, and without colour: how many verdicts change for each label, and which way "
+        "p moves.\n\n"
+        "With --backend rknn-sim Rockchip's toolkit (siskin rknn setup) quantises the float MODEL as siskin export "
+        "--rknn does and its simulator of the NPU answers, some 30 ms a picture: the same pictures, rule and "
+        "report.\n\n"
         "With --compare a second model judges the same pictures by the same rule: difference of accuracy, verdicts "
-        "that differ, "
-        "McNemar's "
-        "exact test, change of p.",
+        "that differ, McNemar's exact test, change of p.",
     .examples = "siskin eval run birds -o report\n"
                 "siskin eval run birds --saliency 24 --shortcuts -o report\n"
                 "siskin eval run birds --crops 3 --penalty 0.8 --compare bird.skn -o report\n"
-                "siskin eval bird.skn birds --split val --json > val.json\n"};
+                "siskin eval bird.skn birds --split val --json > val.json\n"
+                "siskin eval run birds --backend rknn-sim --algorithm mmse --compare bird.skn\n"};

@@ -167,14 +167,12 @@ const cli_verb verb_export = {
     run,
     .description =
         "MODEL is a run folder, a safetensors file, a PyTorch checkpoint or an ONNX file written by siskin.\n\n"
-        "The ONNX file has one input \"input\" [1,3,S,S] (RGB / 255, less the mean, divided by the standard deviation; "
-        "both in its metadata) and one output \"logits\". Every value and initialiser bears the name of the layer. "
-        "siskin reads such a file like any other model.\n\n"
+        "The ONNX file has one input \"input\" [1,3,S,S] (RGB / 255, less the mean, divided by the standard "
+        "deviation; both in its metadata) and one output \"logits\". Every value and initialiser bears the name of "
+        "the layer. siskin reads such a file like any other model.\n\n"
         "With --rknn Rockchip's toolkit (siskin rknn setup) makes a model for the NPU: int8, calibrated with "
-        "pictures of "
-        "DATASET's training part, the model's card inside. Told are size, time, memory, cycles where the "
-        "compiler knows "
-        "them, the constants with outliers, the toolkit's warnings, and every layer that it left to the CPU, the only "
-        "sign of one that fails on the board; exit status 3 if there is one.",
+        "pictures of DATASET's training part, the model's card inside. Told are size, time, memory, cycles where "
+        "the compiler knows them, the constants with outliers, the toolkit's warnings, and every layer that it left "
+        "to the CPU, the only sign of one that fails on the board; exit status 3 if there is one.",
     .examples = "siskin export run --onnx bird.onnx\nsiskin export models/bird-small.safetensors --onnx bird.onnx\n"
                 "siskin export run --rknn rv1103 --algorithm mmse --calibration birds -n 100 -o bird.rknn\n"};

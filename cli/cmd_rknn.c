@@ -8,7 +8,7 @@
 static const cli_option options[] = {
     {'d', "dir", CLI_STRING, "DIR", NULL, "folder of the toolkit; else $SISKIN_RKNN, else ~/.local/share/siskin/rknn"},
     {0, "again", CLI_FLAG, NULL, NULL, "setup: install anew even if all is well"},
-    {'t', "target", CLI_CHOICE, "CHIP", NULL, "info: the chip that the file must be for",
+    {'t', "target", CLI_CHOICE, "CHIP", NULL, "info: the chip that the file must be for; lint: the chip to judge for",
      .choices = "rv1103|rv1103b|rv1106|rv1106b"},
     {0}};
 
@@ -56,6 +56,53 @@ static int doctor(cli *c) {
         printf(h.ready ? "\nready: siskin export RUN --rknn rv1103 --calibration DATASET -o bird.rknn\n"
                        : "\nnot ready: see above\n");
     return h.ready ? CLI_OK : CLI_FINDING;
+}
+
+/* ---- lint -------------------------------------------------------------------------------------------------------- */
+
+static const char *severity(const sk_rknn_finding *f) {
+    return f->severity == SK_RKNN_ERROR ? "error" : f->severity == SK_RKNN_WARNING ? "warning" : "note";
+}
+
+static void lint_json(const char *path, const sk_rknn_lint *l) {
+    printf("{\"file\":");
+    cli_json_string(stdout, path);
+    printf(",\"nodes\":%zu,\"errors\":%d,\"warnings\":%d,\"predicts\":\"%s\",\"findings\":[", l->nodes, l->errors,
+           l->warnings, l->predicts);
+    for (size_t i = 0; i < l->count; i++) {
+        const sk_rknn_finding *f = &l->findings[i];
+        const char *const texts[] = {f->node, f->what, f->source, f->remedy};
+        static const char *const keys[] = {"node", "what", "source", "remedy"};
+        printf("%s{\"severity\":\"%s\",\"rule\":\"%s\"", i ? "," : "", severity(f), f->rule);
+        for (int k = 0; k < 4; k++) {
+            printf(",\"%s\":", keys[k]);
+            cli_json_string(stdout, texts[k]);
+        }
+        printf("}");
+    }
+    printf("]}\n");
+}
+
+static int lint(cli *c) {
+    sk_error err = {0};
+    sk_rknn_lint l;
+    const char *path = cli_arg(c, 1);
+    if (sk_rknn_lint_file(path, &l, &err) != SK_OK) return cli_fail(c, &err);
+    if (cli_json(c)) lint_json(path, &l);
+    for (size_t i = 0; !cli_json(c) && !cli_quiet(c) && i < l.count; i++) {
+        const sk_rknn_finding *f = &l.findings[i];
+        printf("%s%s%s %s%s%s: %s\n    %s [%s]\n", cli_color(stdout, f->severity == SK_RKNN_ERROR ? "red" : "yellow"),
+               severity(f), cli_color(stdout, "reset"), f->rule, f->node[0] ? " at " : "", f->node, f->what, f->remedy,
+               f->source);
+    }
+    if (!cli_json(c) && !cli_quiet(c))
+        printf("%s: %zu nodes, %d errors, %d warnings; to expect: %s\n", path, l.nodes, l.errors, l.warnings,
+               strcmp(l.predicts, "npu") == 0   ? "every layer on the NPU"
+               : strcmp(l.predicts, "cpu") == 0 ? "a layer on the CPU"
+                                                : "no conversion");
+    const int code = l.errors ? CLI_FINDING : CLI_OK;
+    sk_rknn_lint_free(&l);
+    return code;
 }
 
 /* ---- info -------------------------------------------------------------------------------------------------------- */
@@ -113,7 +160,7 @@ static int run(cli *c) {
         const char *name;
         int arguments;
         int (*run)(cli *c);
-    } actions[] = {{"setup", 0, setup}, {"doctor", 0, doctor}, {"info", 1, info}};
+    } actions[] = {{"setup", 0, setup}, {"doctor", 0, doctor}, {"lint", 1, lint}, {"info", 1, info}};
     const char *name = cli_arg(c, 0);
     for (size_t i = 0; i < sizeof actions / sizeof *actions; i++) {
         if (strcmp(name, actions[i].name) != 0) continue;
@@ -121,20 +168,28 @@ static int run(cli *c) {
             return cli_usage(c, actions[i].arguments ? "%s needs one file" : "%s takes no file", name);
         return actions[i].run(c);
     }
-    return cli_usage(c, "'%s' is not known: choose setup, doctor or info", name);
+    return cli_usage(c, "'%s' is not known: choose setup, doctor, lint or info", name);
 }
 
 const cli_verb verb_rknn = {
-    "rknn", "looks after Rockchip's toolkit and models for the NPU", "setup|doctor|info FILE", 1, 2, options, run,
-    .description = "Models for the NPU of RV1103, RV1106 and the like are made by Rockchip's rknn-toolkit2, a Python "
-                   "package. Nothing else of siskin needs Python.\n\n"
-                   "setup installs it: pinned versions in a venv of siskin's own (0.6 GB), over Debian's "
-                   "python3-torch. "
-                   "doctor says what is there, in which version, what is missing and how to get it; exit status 3 if "
-                   "models cannot be converted yet.\n\n"
-                   "info tells what can be read of a .rknn without the vendor's software: versions, chip, input, "
-                   "memory, "
-                   "the model's card, and a hash of its commands and weights, which conversions of the same input "
-                   "share "
-                   "(the files differ: the toolkit leaves parts of its memory in them).",
-    .examples = "siskin rknn setup\nsiskin rknn doctor --json\nsiskin rknn info bird.rknn --target rv1103\n"};
+    "rknn",
+    "looks after Rockchip's toolkit and models for the NPU",
+    "setup|doctor|lint FILE|info FILE",
+    1,
+    2,
+    options,
+    run,
+    .description =
+        "Models for the NPU of RV1103, RV1106 and the like are made by Rockchip's rknn-toolkit2, a Python package. "
+        "Nothing else of siskin needs Python.\n\n"
+        "setup installs it: pinned versions in a venv of siskin's own (0.6 GB), over Debian's python3-torch. doctor "
+        "says what is there, in which version, what is missing and how to get it; exit status 3 if models cannot be "
+        "converted yet.\n\n"
+        "lint reads any ONNX file and tells, with node, source and remedy, what it will meet on its way to the NPU: "
+        "what fails in conversion, what fails only on the board, what costs further layers. Exit status 3 if there "
+        "is an error.\n\n"
+        "info tells what can be read of a .rknn without the vendor's software: versions, chip, input, memory, the "
+        "model's card, and a hash of its commands and weights, which conversions of the same input share (the files "
+        "differ: the toolkit leaves parts of its memory in them).",
+    .examples = "siskin rknn setup\nsiskin rknn doctor --json\nsiskin rknn lint bird.onnx --target rv1103\n"
+                "siskin rknn info bird.rknn --target rv1103\n"};

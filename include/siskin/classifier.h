@@ -14,8 +14,20 @@ typedef struct sk_classifier sk_classifier;
 
 /* A run folder, .safetensors, .pth, .onnx written by siskin (float), or .skn (int8). */
 sk_status sk_classifier_open(const char *path, sk_classifier **out, sk_error *err);
+/* A model that answers elsewhere, e.g. in a vendor's simulator, as a classifier like any other. */
+typedef struct sk_backend {
+    sk_card card;
+    int features; /* pooled features per picture */
+    /* images: n x size x size x 3 RGB bytes; logits: n x classes; features: n x `features` or NULL. */
+    sk_status (*run)(void *user, const uint8_t *images, int n, float *logits, float *features, sk_error *err);
+    void (*close)(void *user);
+    void *user;
+} sk_backend;
+/* The backend is closed with the classifier, and at once if this fails. Errors: MEMORY. */
+sk_status sk_classifier_wrap(const sk_backend *backend, sk_classifier **out, sk_error *err);
 void sk_classifier_close(sk_classifier *classifier);
 const sk_card *sk_classifier_card(const sk_classifier *classifier);
+/* A backend counts as int8. */
 int sk_classifier_is_int8(const sk_classifier *classifier);
 int sk_classifier_feature_count(const sk_classifier *classifier);
 /* The float network inside, which stays the classifier's; NULL if it is int8. */
@@ -31,7 +43,7 @@ sk_status sk_classifier_run_logits(sk_classifier *classifier, const uint8_t *ima
  * ARGUMENT, MEMORY; the old one then stays. */
 sk_status sk_classifier_set_temperature(sk_classifier *classifier, float temperature, sk_error *err);
 /* Writes the model with its card: a .skn as .skn, a float model as safetensors; aside and renamed, so that `path` may
- * be the file that was opened. */
+ * be the file that was opened. UNSUPPORTED for a backend. */
 sk_status sk_classifier_write(const sk_classifier *classifier, const char *path, sk_error *err);
 
 /* ---- crops and the decision ------------------------------------------------------------------------------ */

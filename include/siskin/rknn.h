@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "siskin/classifier.h"
 #include "siskin/dataset.h"
-#include "siskin/model.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -87,6 +87,33 @@ void sk_rknn_report_free(sk_rknn_report *report);
  * MEMORY; `path` is then as it was. */
 sk_status sk_rknn_convert(const sk_model *model, const sk_dataset *calibration, const sk_cache *cache, const char *path,
                           const sk_rknn_options *options, const sk_hooks *hooks, sk_rknn_report *report, sk_error *err);
+
+/* The vendor's simulator as a classifier: converts `model` likewise and answers pictures with its int8 arithmetic, some
+ * 30 ms each. `hooks` must outlive it. Errors: as sk_rknn_convert. */
+sk_status sk_rknn_simulate(const sk_model *model, const sk_dataset *calibration, const sk_cache *cache,
+                           const sk_rknn_options *options, const sk_hooks *hooks, sk_classifier **out, sk_error *err);
+
+/* ---- lint: what an ONNX file will meet on its way to the NPU of RV1103 and RV1106 ------------------------------- */
+typedef enum sk_rknn_severity {
+    SK_RKNN_NOTE = 0, /* a known cost */
+    SK_RKNN_WARNING,  /* works, but outside of what the vendor documents, or slowly */
+    SK_RKNN_ERROR     /* conversion fails, or the board will */
+} sk_rknn_severity;
+typedef struct sk_rknn_finding {
+    sk_rknn_severity severity;
+    const char *rule, *source, *remedy; /* constant */
+    char node[128];                     /* or the name of an input; "" for the file as a whole */
+    char what[160];
+} sk_rknn_finding;
+typedef struct sk_rknn_lint {
+    sk_rknn_finding *findings;
+    size_t count, nodes;
+    int errors, warnings;
+    const char *predicts; /* "npu": all layers on it; "cpu": some are left to the CPU; "fail": no model */
+} sk_rknn_lint;
+/* Any ONNX file. Errors: IO, FORMAT, MEMORY; findings are none. */
+sk_status sk_rknn_lint_file(const char *path, sk_rknn_lint *out, sk_error *err);
+void sk_rknn_lint_free(sk_rknn_lint *lint);
 
 /* ---- .rknn files, read without the vendor ---------------------------------------------------------------------- */
 typedef struct sk_rknn_info {

@@ -1,59 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Initialisers and metadata of an ONNX file that siskin wrote. The protobuf wire format is walked by hand: five levels,
- * no recursion, no copies. protobuf-c descends as deep as a file tells it to, and a hostile file ends on its stack.
- * Batch norm is folded in such a file; it comes back as batch norms that change nothing. */
+/* Initialisers and metadata of an ONNX file that siskin wrote. Batch norm is folded in such a file; it comes back as
+ * batch norms that change nothing. */
 #include <string.h>
 
 #include "formats/readers.h"
-
-typedef struct wire {
-    const uint8_t *at, *end;
-} wire;
-
-typedef struct wire_field {
-    uint32_t number, type; /* type 0: value; 2: bytes; 1 and 5: bytes of 8 and 4 */
-    uint64_t value;
-    wire bytes;
-} wire_field;
-
-static int read_varint(wire *in, uint64_t *out) {
-    *out = 0;
-    for (unsigned shift = 0; shift < 64 && in->at < in->end; shift += 7) {
-        const uint8_t byte = *in->at++;
-        *out |= (uint64_t)(byte & 0x7f) << shift;
-        if (!(byte & 0x80)) return 1;
-    }
-    return 0;
-}
-
-/* 1: a field, 0: the end, -1: broken. */
-static int next_field(wire *in, wire_field *field) {
-    uint64_t tag = 0, length = 0;
-    if (in->at == in->end) return 0;
-    if (!read_varint(in, &tag) || tag >> 3 == 0 || tag >> 32) return -1;
-    memset(field, 0, sizeof *field);
-    field->number = (uint32_t)(tag >> 3);
-    field->type = (uint32_t)(tag & 7);
-    switch (field->type) {
-    case 0: return read_varint(in, &field->value) ? 1 : -1;
-    case 1: length = 8; break;
-    case 2:
-        if (!read_varint(in, &length)) return -1;
-        break;
-    case 5: length = 4; break;
-    default: return -1; /* groups do not occur */
-    }
-    if (length > (uint64_t)(in->end - in->at)) return -1;
-    field->bytes = (wire){in->at, in->at + length};
-    in->at += length;
-    return 1;
-}
+#include "formats/wire.h"
 
 static sk_status broken(const char *what, sk_error *err) {
     return sk_fail(err, SK_ERR_FORMAT, "cannot read %s: damaged ONNX file", what);
 }
 
-static sk_status copy_text(wire bytes, const char *what, char **out, sk_error *err) {
+static sk_status copy_text(sk_wire bytes, const char *what, char **out, sk_error *err) {
     const size_t length = (size_t)(bytes.end - bytes.at);
     if (length > 65536 || memchr(bytes.at, 0, length)) return broken(what, err);
     sk_free(*out);
@@ -61,12 +18,12 @@ static sk_status copy_text(wire bytes, const char *what, char **out, sk_error *e
     return *out ? SK_OK : sk_fail_memory(err, what);
 }
 
-static sk_status read_metadata(wire in, const char *what, sk_tensor_file *out, sk_error *err) {
+static sk_status read_metadata(sk_wire in, const char *what, sk_tensor_file *out, sk_error *err) {
     char *key = NULL, *value = NULL;
-    wire_field field;
+    sk_wire_field field;
     sk_status status = SK_OK;
     int more = 0;
-    while (status == SK_OK && (more = next_field(&in, &field)) > 0)
+    while (status == SK_OK && (more = sk_wire_next(&in, &field)) > 0)
         if (field.type == 2 && (field.number == 1 || field.number == 2))
             status = copy_text(field.bytes, what, field.number == 1 ? &key : &value, err);
     if (status == SK_OK && (more < 0 || !key)) status = broken(what, err);
@@ -81,7 +38,7 @@ typedef struct onnx_tensor {
     int rank, small[4];
     int64_t shape[4];
     uint64_t type;
-    wire raw;
+    sk_wire raw;
 } onnx_tensor;
 
 static int add_dimension(onnx_tensor *tensor, uint64_t value) {
@@ -91,17 +48,17 @@ static int add_dimension(onnx_tensor *tensor, uint64_t value) {
     return 1;
 }
 
-static sk_status read_tensor_fields(wire in, const char *what, onnx_tensor *tensor, sk_error *err) {
-    wire_field field;
+static sk_status read_tensor_fields(sk_wire in, const char *what, onnx_tensor *tensor, sk_error *err) {
+    sk_wire_field field;
     sk_status status = SK_OK;
     int more = 0;
-    while (status == SK_OK && (more = next_field(&in, &field)) > 0) {
+    while (status == SK_OK && (more = sk_wire_next(&in, &field)) > 0) {
         uint64_t dimension = 0;
         if (field.number == 1 && field.type == 0)
             status = add_dimension(tensor, field.value) ? SK_OK : broken(what, err);
         else if (field.number == 1 && field.type == 2) /* packed */
             while (status == SK_OK && field.bytes.at < field.bytes.end)
-                status = read_varint(&field.bytes, &dimension) && add_dimension(tensor, dimension) ? SK_OK
+                status = sk_wire_varint(&field.bytes, &dimension) && add_dimension(tensor, dimension) ? SK_OK
                                                                                                    : broken(what, err);
         else if (field.number == 2 && field.type == 0) tensor->type = field.value;
         else if (field.number == 8 && field.type == 2) status = copy_text(field.bytes, what, &tensor->name, err);
@@ -128,7 +85,7 @@ static sk_status unfold_bias(sk_tensor_file *out, const char *module, const floa
     return SK_OK;
 }
 
-static sk_status add_initializer(wire in, const char *what, sk_tensor_file *out, sk_error *err) {
+static sk_status add_initializer(sk_wire in, const char *what, sk_tensor_file *out, sk_error *err) {
     static const char suffix[] = ".0.bias";
     onnx_tensor tensor = {0};
     size_t count = 0;
@@ -153,23 +110,23 @@ done:
     return status;
 }
 
-static sk_status read_graph(wire in, const char *what, sk_tensor_file *out, sk_error *err) {
-    wire_field field;
+static sk_status read_graph(sk_wire in, const char *what, sk_tensor_file *out, sk_error *err) {
+    sk_wire_field field;
     sk_status status = SK_OK;
     int more = 0;
-    while (status == SK_OK && (more = next_field(&in, &field)) > 0)
+    while (status == SK_OK && (more = sk_wire_next(&in, &field)) > 0)
         if (field.number == 5 && field.type == 2) status = add_initializer(field.bytes, what, out, err);
     return status == SK_OK && more < 0 ? broken(what, err) : status;
 }
 
 sk_status sk_onnx_parse(const uint8_t *bytes, size_t size, const char *what, sk_tensor_file *out, sk_error *err) {
     static const char producer[] = "siskin";
-    wire in = {bytes, bytes + size};
-    wire graph = {0};
-    wire_field field;
+    sk_wire in = {bytes, bytes + size};
+    sk_wire graph = {0};
+    sk_wire_field field;
     sk_status status = SK_OK;
     int more = 0, ours = 0;
-    while (status == SK_OK && (more = next_field(&in, &field)) > 0) {
+    while (status == SK_OK && (more = sk_wire_next(&in, &field)) > 0) {
         if (field.type != 2) continue;
         if (field.number == 2)
             ours = field.bytes.end - field.bytes.at == sizeof producer - 1 &&

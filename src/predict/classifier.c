@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any model file behind one face: float models run through the network, .skn files through the board runtime, one
- * handle per thread over one map of the file. */
+/* Any model behind one face: float models run through the network, .skn files through the board runtime, one handle per
+ * thread over one map of the file, others through a backend. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,21 +20,22 @@
 struct sk_classifier {
     sk_card card;
     sk_model *model; /* float, or NULL */
+    sk_backend backend; /* run NULL: none */
     sk_map map;      /* of the .skn file */
     uint8_t *copy;   /* of it with another temperature, or NULL */
     sk_rt *rt[MAX_THREADS];
     int features;
 };
 
-static int is_skn(const char *path) {
-    unsigned char magic[sizeof SK_SKN_MAGIC - 1];
+static int begins_with(const char *path, const void *magic, size_t size) {
+    unsigned char bytes[16];
     FILE *file = sk_path_is_dir(path) ? NULL : fopen(path, "rb");
     if (!file) {
         return 0;
     }
-    const size_t got = fread(magic, 1, sizeof magic, file);
+    const size_t got = fread(bytes, 1, size, file);
     fclose(file);
-    return got == sizeof magic && memcmp(magic, SK_SKN_MAGIC, sizeof magic) == 0;
+    return got == size && memcmp(bytes, magic, size) == 0;
 }
 
 static sk_status card_of_rt(const char *path, const sk_rt_info *info, sk_card *card, sk_error *err) {
@@ -78,8 +79,11 @@ sk_status sk_classifier_open(const char *path, sk_classifier **out, sk_error *er
         return sk_fail_memory(err, "the model");
     }
     sk_status status;
-    if (is_skn(path)) {
+    if (begins_with(path, SK_SKN_MAGIC, sizeof SK_SKN_MAGIC - 1)) {
         status = open_int8(c, path, err);
+    } else if (begins_with(path, "RKNN\0\0\0", 8)) {
+        status = sk_fail(err, SK_ERR_UNSUPPORTED,
+                         "%s runs on the board alone: judge the model it was made of, with --backend rknn-sim", path);
     } else {
         status = sk_model_read(path, &c->model, err);
         if (status == SK_OK) {
@@ -95,9 +99,25 @@ sk_status sk_classifier_open(const char *path, sk_classifier **out, sk_error *er
     return SK_OK;
 }
 
+sk_status sk_classifier_wrap(const sk_backend *backend, sk_classifier **out, sk_error *err) {
+    sk_classifier *c = sk_calloc(1, sizeof *c);
+    *out = c;
+    if (!c) {
+        backend->close(backend->user);
+        return sk_fail_memory(err, "the model");
+    }
+    c->backend = *backend;
+    c->card = backend->card;
+    c->features = backend->features;
+    return SK_OK;
+}
+
 void sk_classifier_close(sk_classifier *c) {
     if (!c) {
         return;
+    }
+    if (c->backend.run) {
+        c->backend.close(c->backend.user);
     }
     sk_model_free(c->model);
     for (int i = 0; i < MAX_THREADS; i++) {
@@ -155,7 +175,7 @@ sk_status sk_classifier_set_temperature(sk_classifier *c, float temperature, sk_
         return sk_fail(err, SK_ERR_ARGUMENT, "temperature %g is out of range: use %g to %g", (double)temperature,
                        (double)SK_TEMPERATURE_LEAST, (double)SK_TEMPERATURE_MOST);
     }
-    const sk_status status = c->model ? SK_OK : recast(c, temperature, err);
+    const sk_status status = c->model || c->backend.run ? SK_OK : recast(c, temperature, err);
     if (status == SK_OK) {
         c->card.temperature = temperature;
     }
@@ -166,6 +186,9 @@ sk_status sk_classifier_set_temperature(sk_classifier *c, float temperature, sk_
 }
 
 sk_status sk_classifier_write(const sk_classifier *c, const char *path, sk_error *err) {
+    if (c->backend.run) {
+        return sk_fail(err, SK_ERR_UNSUPPORTED, "cannot write %s: the model answers elsewhere", path);
+    }
     return c->model ? sk_model_write(c->model, path, err) : sk_file_write(path, skn_bytes(c), c->map.size, err);
 }
 
@@ -192,6 +215,13 @@ typedef struct answer {
     float *probabilities, *logits, *features;
 } answer;
 
+/* Logits and features from the network, or from elsewhere. */
+static sk_status forward(sk_classifier *c, const uint8_t *images, int n, int threads, float *logits, float *features,
+                         sk_error *err) {
+    return c->model ? sk_model_forward(c->model, images, n, threads, logits, features, NULL, NULL, err)
+                    : c->backend.run(c->backend.user, images, n, logits, features, err);
+}
+
 static sk_status run_float(sk_classifier *c, const uint8_t *images, int n, int threads, const answer *to,
                            sk_error *err) {
     const size_t classes = (size_t)c->card.classes, bytes = (size_t)c->card.size * (size_t)c->card.size * 3;
@@ -202,9 +232,8 @@ static sk_status run_float(sk_classifier *c, const uint8_t *images, int n, int t
     sk_status status = SK_OK;
     for (int i = 0; status == SK_OK && i < n; i += FLOAT_BATCH) {
         const int m = n - i < FLOAT_BATCH ? n - i : FLOAT_BATCH;
-        status = sk_model_forward(c->model, images + bytes * (size_t)i, m, threads, logits,
-                                  to->features ? to->features + (size_t)c->features * (size_t)i : NULL, NULL, NULL,
-                                  err);
+        status = forward(c, images + bytes * (size_t)i, m, threads, logits,
+                         to->features ? to->features + (size_t)c->features * (size_t)i : NULL, err);
         for (int k = 0; status == SK_OK && k < m; k++) {
             softmax(logits + classes * (size_t)k, c->card.classes, c->card.temperature,
                     to->probabilities + classes * (size_t)(i + k));
@@ -275,7 +304,8 @@ sk_status sk_classifier_run_logits(sk_classifier *c, const uint8_t *images, int 
         return SK_OK;
     }
     const answer to = {probabilities, logits, features};
-    return c->model ? run_float(c, images, n, threads, &to, err) : run_int8(c, images, n, threads, &to, err);
+    return c->model || c->backend.run ? run_float(c, images, n, threads, &to, err)
+                                      : run_int8(c, images, n, threads, &to, err);
 }
 
 sk_status sk_classifier_run(sk_classifier *c, const uint8_t *images, int n, int threads, float *probabilities,

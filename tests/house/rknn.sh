@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# rknn.sh SOURCE PROGRAM: the way to the vendor's toolkit from outside, with a stand-in for it (tests/standin): what is
+# rknn.sh SOURCE PROGRAM MODELMAKER: the way to the vendor's toolkit from outside, with a stand-in for it (tests/standin): what is
 # read of its log and file, and that everything that goes wrong is one sentence, no half file, no process left over.
 set -u
-source=$1 siskin=$(realpath "$2") bad=0
+source=$1 siskin=$(realpath "$2") maker=$(realpath "$3") bad=0
 /usr/bin/python3 -c 'import venv' 2>/dev/null || { echo "skipped: /usr/bin/python3 with venv is not installed"; exit 77; }
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
@@ -26,19 +26,7 @@ expect() {
     for left in bird.rknn bird.rknn.part; do [ ! -e $left ] || { fault "siskin $*: left $left"; rm -f $left; }; done
 }
 
-# Pictures without any library: 24 of one colour each.
-python3 - <<'END'
-import os, struct, zlib
-def chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-for label, base in (("bird", 180), ("nobird", 60)):
-    os.makedirs("pictures/" + label)
-    for i in range(12):
-        row = b"\0" + bytes([base + 3 * i, 255 - base, (40 * i) % 256]) * 320
-        with open("pictures/%s/%d.png" % (label, i), "wb") as out:
-            out.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 320, 256, 8, 2, 0, 0, 0)) +
-                      chunk(b"IDAT", zlib.compress(row * 256)) + chunk(b"IEND", b""))
-END
+python3 "$source/tests/plain_pictures.py" pictures
 "$siskin" import pictures -o birds -q && "$siskin" split birds --ratio 6:2:2 --seed 1 -q || { echo "no dataset"; exit 1; }
 model=$source/models/bird-small.safetensors
 convert="export $model --rknn rv1103 --calibration birds -n 8 -o bird.rknn -q"
@@ -100,6 +88,69 @@ rm -f bird.rknn
 STANDIN=cpu "$siskin" export "$model" --rknn rv1103 -c birds -n 8 -o bird.rknn >out 2>err
 [ $? = 3 ] && grep -q 'Sin:wave (Sin) was left to the CPU' err || fault "a layer on the CPU is not told: $(cat out err)"
 rm -f bird.rknn*
+
+# ---- lint: no toolkit is needed ---------------------------------------------------------------------------------------
+mkdir models && "$maker" models || fault "the maker of models fails"
+[ "$(wc -l <models/models.tsv)" -ge 90 ] || fault "too few models: $(wc -l <models/models.tsv)"
+while IFS="$(printf '\t')" read -r name rules outcome _; do
+    "$siskin" rknn lint "models/$name.onnx" --json >"models/$name.json" 2>err
+    code=$?
+    [ $code = 0 ] || [ $code = 3 ] || fault "lint $name ends with $code: $(cat err)"
+done <models/models.tsv
+python3 - <<'END' || bad=1
+import json
+for line in open("models/models.tsv"):
+    name, rules, outcome, _ = line.rstrip("\n").split("\t")
+    d = json.load(open("models/%s.json" % name))
+    got = ",".join(f["rule"] for f in d["findings"] if f["severity"] != "note") or "-"
+    assert (got, d["predicts"]) == (rules, outcome), "lint %s: %s, %s instead of %s, %s" % (name, got, d["predicts"], rules, outcome)
+    assert all(f["source"] and f["remedy"] and f["what"] for f in d["findings"]), name
+    assert (d["errors"] > 0) == (outcome == "fail" or "cpu-op" in rules or "pool-pad" in rules), name
+notes = {n: [f["what"] for f in json.load(open("models/%s.json" % n))["findings"] if f["severity"] == "note"]
+         for n in ("global-pool-7", "global-pool-32", "global-pool-192", "input-width-30")}
+assert notes["global-pool-7"] == ["rows of 7 pixels lie 16 apart on the board"], notes
+assert notes["global-pool-32"] == ["over 32 x 32: becomes 2 convolutions, windows of 7, 5"], notes
+assert notes["global-pool-192"] == ["over 192 x 192: becomes 3 convolutions, windows of 7, 7, 4"], notes
+assert notes["input-width-30"] == ["rows of 30 pixels lie 32 apart on the board"], notes
+END
+"$siskin" rknn lint kept/model.onnx --json >lint.json || fault "lint of our own ONNX: $(cat lint.json)"
+python3 -c 'import json
+d = json.load(open("lint.json"))
+assert d["predicts"] == "npu" and d["errors"] == d["warnings"] == 0
+assert sum(f["rule"] == "global-pool" for f in d["findings"]) == 6' || fault "lint of our own ONNX: $(cat lint.json)"
+expect 1 "LICENSE: not an ONNX file, or a damaged one" rknn lint "$source/LICENSE"
+head -c 3000 kept/model.onnx >cut.onnx
+expect 1 "cut.onnx: not an ONNX file, or a damaged one" rknn lint cut.onnx
+expect 1 "nowhere.onnx" rknn lint nowhere.onnx
+python3 - "$siskin" <<'END' || bad=1
+import random, subprocess, sys
+good = bytearray(open("models/mul-gate.onnx", "rb").read()[:700])
+draw = random.Random(1)
+for _ in range(150):
+    data = bytearray(good)
+    for _ in range(draw.choice((1, 2, 8))):
+        data[draw.randrange(len(data))] = draw.randrange(256)
+    open("case.onnx", "wb").write(data)
+    r = subprocess.run([sys.argv[1], "rknn", "lint", "case.onnx", "-q"], capture_output=True)
+    if r.returncode not in (0, 1, 3):
+        sys.exit("lint on damaged bytes ends with %d: %r" % (r.returncode, r.stderr))
+END
+
+# ---- the simulator as a backend of eval -------------------------------------------------------------------------------
+if /usr/bin/python3 -c 'import numpy' 2>/dev/null; then
+    "$siskin" eval "$model" birds --split train --backend rknn-sim -n 8 --compare "$source/models/bird-small.skn" --json \
+        >sim.json 2>err || fault "eval in the simulator: $(cat err)"
+    # The stand-in's logits are 128 - mean and mean - 128: bird where the picture is bright.
+    python3 -c 'import json
+d = json.load(open("sim.json"))
+assert "rknn-sim (mmse, channel, 8 pictures)" in d["model"]["path"], d["model"]
+assert d["metrics"]["n"] >= 12' || fault "eval in the simulator: $(head -c 600 sim.json)"
+    STANDIN=none expect 1 "inference returned nothing" eval "$model" birds --split train --backend rknn-sim -n 8 -q
+    expect 1 "is int8 already: the simulator needs the float model" eval "$source/models/bird-small.skn" birds --backend rknn-sim -q
+    expect 1 "runs on the board alone" eval one.rknn birds -q
+else
+    echo "left out: /usr/bin/python3 has no numpy, the simulator's backend is not tried"
+fi
 
 # ---- what goes wrong ------------------------------------------------------------------------------------------------
 expect 2 "--rknn needs -o FILE" export "$model" --rknn rv1103

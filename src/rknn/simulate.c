@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The vendor's simulator as a classifier: one child process quantises the model and then answers pictures, which travel
+ * as bytes behind the requests. */
+#include <stdio.h>
+
+#include "rknn/rknn.h"
+
+typedef struct simulator {
+    sk_rknn_job job;
+    int size, classes, features;
+} simulator;
+
+static void close_simulator(void *user) {
+    simulator *s = user;
+    sk_rknn_job_close(&s->job);
+    sk_free(s);
+}
+
+static sk_status check_widths(const simulator *s, const cJSON *answer, sk_error *err) {
+    const cJSON *widths = cJSON_GetObjectItemCaseSensitive(answer, "widths");
+    const cJSON *logits = cJSON_GetArrayItem(widths, 0), *features = cJSON_GetArrayItem(widths, 1);
+    if (cJSON_IsNumber(logits) && logits->valueint == s->classes && cJSON_IsNumber(features) &&
+        features->valueint == s->features)
+        return SK_OK;
+    return sk_fail(err, SK_ERR_MISMATCH, "the simulator does not answer with %d logits and %d features", s->classes,
+                   s->features);
+}
+
+/* Rows of the second output are skipped if nobody wants them. */
+static sk_status read_rows(sk_bridge *bridge, float *out, size_t count, sk_error *err) {
+    float *scratch = out ? out : sk_alloc(count, sizeof *scratch);
+    if (!scratch) return sk_fail_memory(err, "the simulator's answer");
+    const sk_status status = sk_bridge_read(bridge, scratch, count * sizeof *scratch, err);
+    if (!out) sk_free(scratch);
+    return status;
+}
+
+static sk_status run(void *user, const uint8_t *images, int n, float *logits, float *features, sk_error *err) {
+    simulator *s = user;
+    char request[64];
+    cJSON *answer = NULL;
+    const size_t count = (size_t)n;
+    snprintf(request, sizeof request, "{\"do\":\"run\",\"n\":%d,\"size\":%d}", n, s->size);
+    sk_status status = sk_bridge_ask(s->job.bridge, request, images, count * (size_t)s->size * (size_t)s->size * 3,
+                                     &answer, err);
+    if (status == SK_OK) status = check_widths(s, answer, err);
+    if (status == SK_OK) status = read_rows(s->job.bridge, logits, count * (size_t)s->classes, err);
+    if (status == SK_OK) status = read_rows(s->job.bridge, features, count * (size_t)s->features, err);
+    cJSON_Delete(answer);
+    return status;
+}
+
+sk_status sk_rknn_simulate(const sk_model *model, const sk_dataset *calibration, const sk_cache *cache,
+                           const sk_rknn_options *options, const sk_hooks *hooks, sk_classifier **out, sk_error *err) {
+    const sk_card *card = sk_model_card(model);
+    simulator *s = sk_calloc(1, sizeof *s);
+    *out = NULL;
+    if (!s) return sk_fail_memory(err, "the simulator");
+    s->size = card->size;
+    s->classes = card->classes;
+    s->features = sk_model_feature_count(model);
+    sk_status status = sk_rknn_job_open(model, calibration, cache, options, hooks, &s->job, err);
+    if (status == SK_OK) status = sk_rknn_job_build(&s->job, model, options, "logits,avgpool", err);
+    if (status == SK_OK) status = sk_bridge_ask(s->job.bridge, "{\"do\":\"simulate\"}", NULL, 0, NULL, err);
+    if (status != SK_OK) {
+        close_simulator(s);
+        return status;
+    }
+    const sk_backend backend = {.card = *card, .features = s->features, .run = run,
+                                .close = close_simulator, .user = s};
+    return sk_classifier_wrap(&backend, out, err);
+}

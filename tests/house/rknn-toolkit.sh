@@ -1,0 +1,54 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# rknn-toolkit.sh SOURCE PROGRAM MODELMAKER BUILD: the vendor's real toolkit, installed into BUILD/rknn from PyPI if that
+# can be done (exit 77 with the reason if not): the lint says what the toolkit does with every small model, conversions
+# repeat, the simulator answers.
+set -u
+source=$1 siskin=$(realpath "$2") maker=$(realpath "$3") bad=0
+export SISKIN_RKNN=$4/rknn
+fault() { echo "FAULT: $*"; bad=1; }
+if ! timeout 400 "$siskin" rknn setup -q 2>"$4/rknn-setup.log"; then
+    echo "left out: the vendor's toolkit cannot be installed: $(cat "$4/rknn-setup.log")"
+    exit 77
+fi
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+"$siskin" rknn doctor -q || fault "the doctor does not agree with setup"
+
+mkdir models && "$maker" models || { echo "the maker of models fails"; exit 1; }
+"$SISKIN_RKNN/bin/python" -I "$source/tests/rknn_truth.py" "$dir/models" >truth.tsv 2>truth.err
+while IFS="$(printf '\t')" read -r name _ expected _; do
+    got=$(awk -F'\t' -v name="$name" '$1 == name { print $2 }' truth.tsv)
+    [ "$got" = "$expected" ] || fault "$name: the toolkit does '$got', the lint expects '$expected'"
+    "$siskin" rknn lint "models/$name.onnx" --json 2>/dev/null | grep -q "\"predicts\":\"$expected\"" ||
+        fault "$name: the lint does not predict '$expected'"
+done <models/models.tsv
+echo "lint and toolkit compared on $(wc -l <truth.tsv) models"
+
+python3 "$source/tests/plain_pictures.py" pictures
+"$siskin" import pictures -o birds -q && "$siskin" split birds --ratio 6:2:2 --seed 1 -q || exit 1
+model=$source/models/bird-small.safetensors
+for i in 1 2; do
+    "$siskin" export "$model" --rknn rv1103 --algorithm normal -c birds -n 6 -o bird$i.rknn --json >report$i 2>err ||
+        fault "export: $(cat err)"
+    "$siskin" rknn info bird$i.rknn --target rv1103 --json >info$i || fault "info"
+done
+python3 - <<'END' || bad=1
+import json
+one, two = (json.load(open("report%d" % i)) for i in (1, 2))
+assert one["body"] == two["body"], "two conversions give different commands or weights"
+assert one["cpu_layers"] == 0 and len(one["layers"]) > 80 and one["cycles"]["total"] > 1e6, one
+assert "features.5.block.1.0.weight" in [o["name"] for o in one["outliers"]], one["outliers"]
+assert not one["messages"], one["messages"]
+assert 2.2e6 < one["bytes"] < 2.6e6 and 300 < one["internal_kb"] < 500
+info = json.load(open("info1"))
+assert info["body"] == one["body"] and info["card"] and info["target"] == "rv1103" and info["version"] == "2.5.0"
+assert json.loads(info["custom"])["algorithm"] == "normal"
+END
+"$siskin" eval "$model" birds --backend rknn-sim --algorithm normal -n 6 --json >sim 2>err || fault "eval: $(cat err)"
+grep -q '"n":' sim || fault "the simulator's evaluation: $(head -c 300 sim)"
+printf 'no picture\n' >bad.onnx
+"$siskin" export bad.onnx --rknn rv1103 -c birds -o bad.rknn -q 2>err
+[ $? = 1 ] && [ "$(wc -l <err)" = 1 ] && [ ! -e bad.rknn ] || fault "an ONNX that is none: $(cat err)"
+exit $bad
