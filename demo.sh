@@ -33,7 +33,7 @@ run $siskin check "$demo/birds"
 say "training"
 set --
 [ ! -f models/bird-small.safetensors ] || set -- --pretrained models/bird-small.safetensors
-run $siskin train "$demo/birds" -o "$demo/run" --recipe seed --epochs 4 --batch 16 --lr 1e-4 --seed 1 "$@"
+run $siskin train "$demo/birds" -o "$demo/run" --recipe seed --freeze-bn --epochs 4 --batch 16 --lr 1e-4 --seed 1 "$@"
 
 say "evaluation of the float model"
 run $siskin eval "$demo/run" "$demo/birds" --split test --crops 1

@@ -178,7 +178,9 @@ const cli_verb verb_train = {
         "its share of every batch, on one or more machines that all see DATASET and RUN. The result has the bytes of "
         "one process. When a process is lost the others end with a sentence, and --resume goes on after the last "
         "whole epoch, with any number of processes. By default mpirun gives each process one core; --threads counts "
-        "per process.",
+        "per process. At Ctrl-C mpirun kills its processes one second after it has asked them to stop: where a step "
+        "takes longer, nothing is said, though nothing but the running epoch is lost either; `mpirun --mca "
+        "odls_base_sigkill_timeout 30` gives them the time.",
     .examples = "siskin train birds --show-augment sheet.png\n"
                 "siskin train birds -o run --pretrained mobilenet_v3_small.safetensors\n"
                 "siskin train birds -o run --resume\n"

@@ -141,7 +141,7 @@ static void test_full_disk(void **unused) {
     options.epochs = EPOCHS;
     options.resume = 1;
     char *dir = in_root("full");
-    int failures = 0;
+    int failures = 0, said = 0;
     for (long n = 0;; n += 1 + n / 2) {
         sk_error err = {0};
         sk_file_fail_at(n);
@@ -152,9 +152,11 @@ static void test_full_disk(void **unused) {
         sk_model_free(model);
         if (status == SK_OK) break;
         assert_int_equal(status, SK_ERR_IO);
+        assert_non_null(strstr(err.message, "No space left"));
+        said += strstr(err.message, "is not saved") && strstr(err.message, "keeps the one before (--resume goes on)");
         failures++;
     }
-    assert_true(failures > 3);
+    assert_true(failures > 3 && said > 0);
     assert_same_run("whole", "full");
     sk_free(dir);
 }
@@ -192,7 +194,10 @@ static void test_sentences(void **unused) {
     (void)unused;
     sk_train_options options = small_options();
     sk_dataset *no_birds = make_dataset("no_birds", 1), *no_val = make_dataset("no_val", 2);
-    expect_failure(no_birds, "x", &options, SK_ERR_DATA, "no picture of class bird");
+    sk_dataset *birds_only = make_dataset("birds_only", 0);
+    expect_failure(no_birds, "x", &options, SK_ERR_DATA, "no picture of class bird; both classes are needed");
+    expect_failure(birds_only, "x", &options, SK_ERR_DATA, "no picture of class nobird; both classes are needed");
+    sk_dataset_close(birds_only);
     expect_failure(no_val, "x", &options, SK_ERR_DATA, "siskin split");
     sk_dataset_close(no_birds);
     sk_dataset_close(no_val);

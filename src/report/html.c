@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "report/html_parts.h"
-#include "report/html_style.h"
 
 enum { GALLERY_MOST = 200 };
 
@@ -209,13 +208,8 @@ static sk_status put_wrong(const sk_page *page, sk_text *out, sk_error *err) {
 }
 
 sk_status sk_page_html(const sk_page *page, sk_text *out, sk_error *err) {
-    sk_text_add(
-        out, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
-             "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>siskin: evaluation of ");
-    sk_html_text(out, sk_path_name(page->in->model_path));
-    sk_text_add(out, "</title>\n<style>\n");
-    sk_text_add_bytes(out, page_style, sizeof page_style - 1);
-    sk_text_add(out, "</style></head>\n<body><main>\n<h1>Bird or no bird: <span class=\"path\">");
+    sk_html_begin(out, "evaluation of ", sk_path_name(page->in->model_path));
+    sk_text_add(out, "<h1>Bird or no bird: <span class=\"path\">");
     sk_html_text(out, sk_path_name(page->in->model_path));
     sk_text_add(out, "</span></h1>\n");
     put_headline(page, out);
@@ -232,11 +226,9 @@ sk_status sk_page_html(const sk_page *page, sk_text *out, sk_error *err) {
     sk_text_add(out, "<details%s><summary>Per group (%zu)</summary>\n", page->group_count <= 12 ? " open" : "",
                 page->group_count);
     put_slice_rows(out, page->groups, page->group_count);
-    sk_text_add(
-        out,
-        "</details>\n<footer>Intervals are Wilson's score intervals at 95 %%. The score of the ROC is p of the "
-        "centre crop or the largest p of a side crop, stretched so that its penalty falls on the threshold. "
-        "All figures of this page are in evaluation.json. Written by siskin %s.</footer>\n</main></body></html>\n",
-        SK_VERSION);
+    sk_text_add(out, "</details>\n");
+    sk_html_end(out, "Intervals are Wilson's score intervals at 95 %. The score of the ROC is p of the centre crop or "
+                     "the largest p of a side crop, stretched so that its penalty falls on the threshold. All figures "
+                     "of this page are in evaluation.json.");
     return out->failed ? sk_fail_memory(err, "the report") : SK_OK;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "report/html_parts.h"
+#include "report/html_style.h"
 
 enum { GALLERY_SIDE = 360 };
 
@@ -18,6 +19,22 @@ void sk_html_text(sk_text *out, const char *text) {
         default: sk_text_add_bytes(out, c, 1);
         }
     }
+}
+
+void sk_html_begin(sk_text *out, const char *title, const char *name) {
+    sk_text_add(out, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
+                     "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>siskin: ");
+    sk_html_text(out, title);
+    sk_html_text(out, name);
+    sk_text_add(out, "</title>\n<style>\n");
+    sk_text_add_bytes(out, page_style, sizeof page_style - 1);
+    sk_text_add(out, "</style></head>\n<body><main>\n");
+}
+
+void sk_html_end(sk_text *out, const char *footer) {
+    sk_text_add(out, "<footer>");
+    sk_html_text(out, footer);
+    sk_text_add(out, " Written by siskin %s.</footer>\n</main></body></html>\n", SK_VERSION);
 }
 
 static void put_base64(sk_text *out, const void *bytes, size_t size) {

@@ -5,6 +5,9 @@
 
 #include "report/page.h"
 
+/* Everything up to the first heading, and everything after the last section; title: two parts, the second a name. */
+void sk_html_begin(sk_text *out, const char *title, const char *name);
+void sk_html_end(sk_text *out, const char *footer);
 /* Appends text with markup escaped; NULL: nothing. */
 void sk_html_text(sk_text *out, const char *text);
 /* "97.31 %" and "0.9731", a dash for NaN. */

@@ -16,7 +16,8 @@ static sk_status gone(sk_ranks *ranks, int other, sk_error *err) {
     ranks->lost = 1;
     if (sk_cancelled(&ranks->hooks))
         return sk_fail(err, SK_ERR_CANCELLED,
-                       "rank %d of %d was told to stop while it waited for rank %d, as mpirun does when a rank is lost",
+                       "rank %d of %d was told to stop while it waited for rank %d, as mpirun does at Ctrl-C and "
+                       "when a rank is lost",
                        ranks->sync.rank, ranks->sync.ranks, other);
     return sk_fail(err, SK_ERR_IO, "rank %d of %d has lost its connection to rank %d", ranks->sync.rank,
                    ranks->sync.ranks, other);

@@ -21,6 +21,7 @@ allowed() {
     eval) rooms='base image data net predict eval formats' public='status hooks image dataset model classifier eval' ;;
     report) rooms='base image data eval predict formats report' public='status hooks image dataset model classifier eval train report' ;;
     rknn) rooms='base formats rknn' public='status hooks image dataset model quant classifier rknn' ;;
+    sweep) rooms='base formats train report sweep' public='status hooks text dataset model classifier train eval report sweep' ;;
     *) rooms='' public='' ;;
     esac
 }

@@ -76,6 +76,37 @@ ok train birds -o thawed --recipe frozen.ini --no-freeze-bn --no-freeze-features
 grep -q '"freeze_bn": false' thawed/run.json && grep -q '"freeze_features": false' thawed/run.json ||
     fault "--no-freeze-bn does not switch off what the recipe says"
 
+# A sweep: the bytes of runs trained alone, also if it was stopped or killed; a table that a program can read.
+sweep="sweep birds --grid lr=1e-4,1e-3 --grid recipe=seed,feeder --seeds 2 --seed 4 --epochs 2 --batch 8 --size 64"
+json $sweep -o swept --jobs 2 || exit 1
+cp parsed swept.json
+python3 -c 'import csv, json, math
+document, rows = json.load(open("swept.json")), list(csv.DictReader(open("swept/sweep.tsv"), delimiter="\t"))
+assert len(rows) == len(document["runs"]) == 8 and len(document["configurations"]) == 4
+for c in document["configurations"]:
+    mine = [float(r["test.loss"]) for r in rows if all(r[k] == v for k, v in c["values"].items())]
+    told = c["measures"]["test.loss"]
+    assert len(mine) == told["n"] == 2 and math.isclose(told["mean"], sum(mine) / 2, rel_tol=1e-6)
+    assert math.isclose(told["sd"], abs(mine[0] - mine[1]) / math.sqrt(2), rel_tol=1e-4, abs_tol=1e-7)' ||
+    fault "sweep.tsv and sweep.json do not agree"
+ok train birds -o alone --recipe feeder --lr 1e-3 --seed 5 --epochs 2 --batch 8 --size 64 -q
+for file in best.safetensors last.safetensors; do
+    cmp -s alone/$file swept/lr=1e-3,recipe=feeder-seed5/$file || fault "$file of a sweep is not that of a run alone"
+done
+for signal in INT KILL; do
+    "$siskin" $sweep -o broken$signal -q 2>err &
+    pid=$!
+    n=0
+    while [ ! -s broken$signal/sweep.tsv ] && [ $n -lt 600 ]; do sleep 0.05; n=$((n + 1)); done
+    kill -$signal $pid
+    wait $pid 2>/dev/null
+    [ $signal = KILL ] || grep -q 'of 8 runs; the same call goes on with broken' err || fault "a stopped sweep says: $(cat err)"
+    ok $sweep -o broken$signal -q
+    for run in swept/*-seed*; do
+        cmp -s $run/last.safetensors broken$signal/${run#swept/}/last.safetensors || fault "$run differs after SIG$signal"
+    done
+done
+
 # Every kind of model gives an evaluation and verdicts; the ONNX and the safetensors say the same.
 for algorithm in normal mmse; do
     json quantize one --calibration birds -n 20 --algorithm $algorithm -o $algorithm.skn

@@ -25,7 +25,8 @@ export SISKIN_MPI_TEST=$dir TMPDIR=/tmp OMPI_MCA_btl_vader_single_copy_mechanism
 together() {
     ranks=$1
     shift
-    mpirun --allow-run-as-root --oversubscribe --bind-to none -np "$ranks" "$siskin" "$@" </dev/null
+    # shellcheck disable=SC2086 # options, parted by blanks
+    mpirun --allow-run-as-root --oversubscribe --bind-to none ${mpirun_more-} -np "$ranks" "$siskin" "$@" </dev/null
 }
 same() { # same RUN RUN
     for file in best.safetensors last.safetensors; do cmp -s "$1/$file" "$2/$file" || fault "$file of $1 and $2 differ"; done
@@ -58,6 +59,18 @@ together 2 $train -o one >out 2>err && fault "a run is written over"
 together 3 $train -o three >out 2>err && fault "three ranks are accepted"
 grep -q 'start 2, 4, 8 or 16' err || fault "three ranks are not explained: $(cat err)"
 
+# Ctrl-C at mpirun: it asks its processes to stop and kills them a second later; given more time they say what is kept.
+mpirun_more="--mca odls_base_sigkill_timeout 30"
+together 2 $train --epochs 500 -o stopped >out 2>err &
+pid=$!
+n=0
+while [ ! -s stopped/last.safetensors ] && [ $n -lt 600 ]; do sleep 0.05; n=$((n + 1)); done
+kill -INT "$(pgrep -P $pid mpirun || echo $pid)"
+wait $pid && fault "mpirun ends well although it was stopped"
+[ "$(grep -c '^siskin train: .*--resume' err)" = 1 ] || fault "a stopped mpirun does not say once how to go on: $(cat err)"
+[ -s stopped/state.safetensors ] || fault "nothing is left of a stopped run"
+mpirun_more=
+
 # kill -9 of either rank in the middle of an epoch.
 for victim in 0 1; do
     run=lost$victim
@@ -76,5 +89,5 @@ for victim in 0 1; do
     together 2 train birds -o $run --resume --threads 1 -q >out 2>err || fault "$run is not resumed: $(cat err)"
     same one $run
 done
-[ $bad = 0 ] && echo "2 and 4 ranks give the bytes of one; a lost rank is told once and resumed"
+[ $bad = 0 ] && echo "2 and 4 ranks give the bytes of one; a lost rank is told once and resumed, Ctrl-C too"
 exit $bad
