@@ -150,10 +150,29 @@ static void everything(int variant, uint8_t *out)
     assert_int_equal(sk_noise_apply(out, SIZE, &n, &rng, NULL), SK_OK);
 }
 
+/* The blends over all factors, at sizes that leave every kind of rest behind a path's blocks. */
+static void same_blends(double factor, size_t count)
+{
+    static void (*const effects[3])(uint8_t *, size_t, double) = {sk_light_brightness, sk_light_contrast,
+                                                                  sk_light_saturation};
+    for (int effect = 0; effect < 3; effect++) {
+        memcpy(pixels, kept, BYTES);
+        memcpy(other, kept, BYTES);
+        sk_simd_limit(SK_SIMD_NONE);
+        effects[effect](pixels, count, factor);
+        sk_simd_limit(SK_SIMD_AVX2);
+        effects[effect](other, count, factor);
+        assert_memory_equal(pixels, other, BYTES);
+        assert_memory_equal(pixels + count * 3, kept + count * 3, BYTES - count * 3);
+    }
+}
+
 static void test_same_bytes(void **state)
 {
     (void)state;
     paint();
+    for (int k = 0; k <= 40; k++)
+        same_blends(k / 10.0, k % 2 ? (size_t)(SIZE * SIZE - k) : (size_t)(k * 5 + 1));
     for (int variant = 0; variant < 2; variant++) {
         sk_simd_limit(SK_SIMD_NONE);
         everything(variant, pixels);

@@ -85,6 +85,7 @@ typedef struct sk_rng {
 } sk_rng;
 sk_rng sk_rng_make(uint64_t seed, uint64_t stream, uint64_t index);
 uint64_t sk_rng_next(sk_rng *rng);                     /* splitmix64 */
+void sk_rng_fill(sk_rng *rng, uint64_t *values, size_t count); /* the same as so many of the above */
 double sk_rng_uniform(sk_rng *rng);                    /* [0,1) */
 double sk_rng_between(sk_rng *rng, double low, double high); /* [low,high) */
 uint32_t sk_rng_below(sk_rng *rng, uint32_t bound);    /* [0,bound), unbiased; bound > 0 */

@@ -8,11 +8,13 @@
 
 #define GOLDEN 0x9e3779b97f4a7c15u
 
-uint64_t sk_hash64(uint64_t value) {
+static inline uint64_t hash64(uint64_t value) {
     value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9u;
     value = (value ^ (value >> 27)) * 0x94d049bb133111ebu;
     return value ^ (value >> 31);
 }
+
+uint64_t sk_hash64(uint64_t value) { return hash64(value); }
 
 uint64_t sk_hash_bytes(const void *bytes, size_t size) {
     const uint8_t *p = bytes;
@@ -28,7 +30,11 @@ sk_rng sk_rng_make(uint64_t seed, uint64_t stream, uint64_t index) {
     return (sk_rng){state};
 }
 
-uint64_t sk_rng_next(sk_rng *rng) { return sk_hash64(rng->state += GOLDEN); }
+uint64_t sk_rng_next(sk_rng *rng) { return hash64(rng->state += GOLDEN); }
+
+void sk_rng_fill(sk_rng *rng, uint64_t *values, size_t count) {
+    for (size_t i = 0; i < count; i++) values[i] = hash64(rng->state += GOLDEN);
+}
 
 double sk_rng_uniform(sk_rng *rng) { return (double)(sk_rng_next(rng) >> 11) * 0x1p-53; }
 

@@ -167,48 +167,92 @@ static int32_t bell(uint32_t bits)
     return (int32_t)((bits & 255) + (bits >> 8 & 255) + (bits >> 16 & 255) + (bits >> 24)) - 510;
 }
 
-/* `field`: 3 values of deviation DEVIATION per pixel, a part of them common to the channels. */
-static void noise_field(int16_t *field, size_t count, double colour, sk_rng *rng)
+#define STRETCH 256 /* pixels whose bits are drawn at a time */
+
+/* `field`: 3 values of deviation DEVIATION per pixel, a part of them common to the channels; from 2 draws per pixel. */
+SK_BODY field_values(int16_t *field, int count, const uint64_t *bits, int32_t own, int32_t common)
 {
-    const int32_t own = (int32_t)lrint(256 * sqrt(colour)), common = (int32_t)lrint(256 * sqrt(1 - colour));
-    for (size_t i = 0; i < count; i++, field += 3) {
-        const uint64_t a = sk_rng_next(rng), b = sk_rng_next(rng);
-        const int32_t all = bell((uint32_t)a) * common;
-        field[0] = (int16_t)((bell((uint32_t)(a >> 32)) * own + all) >> 8);
-        field[1] = (int16_t)((bell((uint32_t)b) * own + all) >> 8);
-        field[2] = (int16_t)((bell((uint32_t)(b >> 32)) * own + all) >> 8);
+    for (int i = 0; i < count; i++, bits += 2) {
+        const int32_t all = bell((uint32_t)bits[0]) * common;
+        field[3 * i] = (int16_t)((bell((uint32_t)(bits[0] >> 32)) * own + all) >> 8);
+        field[3 * i + 1] = (int16_t)((bell((uint32_t)bits[1]) * own + all) >> 8);
+        field[3 * i + 2] = (int16_t)((bell((uint32_t)(bits[1] >> 32)) * own + all) >> 8);
     }
 }
 
 /* 1 2 1 across and down; rows and columns are taken as a ring, which noise does not mind. */
-static void smooth_field(const int16_t *in, int size, int16_t *out)
+SK_BODY smooth_values(const int16_t *in, int size, int16_t *sums, int16_t *out)
 {
     const int row = size * 3;
-    for (int y = 0; y < size; y++) {
+    for (int y = 0; y < size; y++, out += row) {
         const int16_t *up = in + (y ? y - 1 : size - 1) * (ptrdiff_t)row, *at = in + y * (ptrdiff_t)row;
         const int16_t *down = in + (y + 1 < size ? y + 1 : 0) * (ptrdiff_t)row;
-        for (int i = 0; i < row; i++) {
-            const int l = i < 3 ? i + row - 3 : i - 3, r = i + 3 < row ? i + 3 : i + 3 - row;
-            const int left = up[l] + 2 * at[l] + down[l], right = up[r] + 2 * at[r] + down[r];
-            out[y * (ptrdiff_t)row + i] = (int16_t)((left + 2 * (up[i] + 2 * at[i] + down[i]) + right) >> 4);
-        }
+        for (int i = 0; i < row; i++) /* at most 4 * 721 */
+            sums[i + 3] = (int16_t)(up[i] + 2 * at[i] + down[i]);
+        memcpy(sums, sums + row, 3 * sizeof *sums);
+        memcpy(sums + row + 3, sums + 3, 3 * sizeof *sums);
+        for (int i = 0; i < row; i++)
+            out[i] = (int16_t)((int16_t)(sums[i] + 2 * sums[i + 3] + sums[i + 6]) >> 4);
     }
+}
+
+#if defined(SK_AVX2)
+SK_AVX2 static void field_avx2(int16_t *field, int count, const uint64_t *bits, int32_t own, int32_t common)
+{
+    field_values(field, count, bits, own, common);
+}
+
+SK_AVX2 static void smooth_avx2(const int16_t *in, int size, int16_t *sums, int16_t *out)
+{
+    smooth_values(in, size, sums, out);
+}
+#endif
+
+static void noise_field(int16_t *field, size_t count, double colour, sk_rng *rng)
+{
+    const int32_t own = (int32_t)lrint(256 * sqrt(colour)), common = (int32_t)lrint(256 * sqrt(1 - colour));
+    uint64_t bits[2 * STRETCH];
+    for (size_t done = 0; done < count; done += STRETCH, field += 3 * STRETCH) {
+        const int n = count - done < STRETCH ? (int)(count - done) : STRETCH;
+        sk_rng_fill(rng, bits, 2 * (size_t)n);
+#if defined(SK_AVX2)
+        if (sk_simd_level() == SK_SIMD_AVX2) {
+            field_avx2(field, n, bits, own, common);
+            continue;
+        }
+#endif
+        field_values(field, n, bits, own, common);
+    }
+}
+
+/* `sums`: room for a row and two pixels. */
+static void smooth_field(const int16_t *in, int size, int16_t *sums, int16_t *out)
+{
+#if defined(SK_AVX2)
+    if (sk_simd_level() == SK_SIMD_AVX2) {
+        smooth_avx2(in, size, sums, out);
+        return;
+    }
+#endif
+    smooth_values(in, size, sums, out);
 }
 
 sk_status sk_noise_apply(uint8_t *pixels, int size, const sk_noise *noise, sk_rng *rng, sk_error *err)
 {
     const size_t count = (size_t)size * (size_t)size, bytes = count * 3;
-    int16_t *field = sk_alloc(bytes, sizeof *field), *smooth = NULL;
-    if (noise->coarse)
+    int16_t *field = sk_alloc(bytes, sizeof *field), *smooth = NULL, *sums = NULL;
+    if (noise->coarse) {
         smooth = sk_alloc(bytes, sizeof *smooth);
+        sums = sk_alloc(3 * (size_t)size + 6, sizeof *sums);
+    }
     sk_status status = SK_OK;
-    if (!field || (noise->coarse && !smooth)) {
+    if (!field || (noise->coarse && (!smooth || !sums))) {
         status = sk_fail_memory(err, "the noise of a picture");
         goto done;
     }
     noise_field(field, count, noise->colour, rng);
     if (smooth)
-        smooth_field(field, size, smooth);
+        smooth_field(field, size, sums, smooth);
     int32_t table[256];
     /* Smoothing leaves (1 + 4 + 1) / 16 of the deviation. */
     noise_table(noise, (smooth ? 16.0 / 6 : 1) / DEVIATION * 256, table);
@@ -220,5 +264,6 @@ sk_status sk_noise_apply(uint8_t *pixels, int size, const sk_noise *noise, sk_rn
 done:
     sk_free(field);
     sk_free(smooth);
+    sk_free(sums);
     return status;
 }

@@ -64,22 +64,41 @@ static layout lay_out(const sk_stamp *stamp, int size)
     return l;
 }
 
+/* Number of the dot, from `start`, in which sub-point `part` of pixel `at` lies. */
+static int dot_of(int at, int part, double start, double dot)
+{
+    return (int)floor((at + (part + 0.5) / FINE - start) / dot);
+}
+
+/* Sub-points of pixel x, y that are inked, `row` and `column` being its dots. */
+static int inked(const char *text, int columns, const int row[FINE], const int column[FINE])
+{
+    int count = 0;
+    for (int u = 0; u < FINE; u++) {
+        if (column[u] < 0 || column[u] >= columns || column[u] % STEP == WIDE)
+            continue;
+        const uint8_t *rows = glyph(text[column[u] / STEP]);
+        for (int v = 0; rows && v < FINE; v++)
+            if (row[v] >= 0 && row[v] < HIGH)
+                count += rows[row[v]] >> (WIDE - 1 - column[u] % STEP) & 1;
+    }
+    return count;
+}
+
 /* Ink of the text per pixel of the layout, 0 to 255. */
 static void cover(const char *text, const layout *l, uint8_t *out)
 {
     const int wide = l->x1 - l->x0, high = l->y1 - l->y0;
-    for (int i = 0; i < wide * high * FINE * FINE; i++) {
-        const int k = i / (FINE * FINE);
-        const double x = l->x0 + k % wide + (i % FINE + 0.5) / FINE;
-        const double y = l->y0 + k / wide + (i / FINE % FINE + 0.5) / FINE;
-        const int column = (int)floor((x - l->left) / l->dot), row = (int)floor((y - l->top) / l->dot);
-        if (i % (FINE * FINE) == 0)
-            out[k] = 0;
-        if (column < 0 || column >= l->columns || row < 0 || row >= HIGH || column % STEP == WIDE)
-            continue;
-        const uint8_t *rows = glyph(text[column / STEP]);
-        if (rows && rows[row] >> (WIDE - 1 - column % STEP) & 1)
-            out[k] = (uint8_t)(out[k] + 255 / (FINE * FINE));
+    for (int x = 0; x < wide; x++) {
+        int column[FINE];
+        for (int u = 0; u < FINE; u++)
+            column[u] = dot_of(l->x0 + x, u, l->left, l->dot);
+        for (int y = 0; y < high; y++) {
+            int row[FINE];
+            for (int v = 0; v < FINE; v++)
+                row[v] = dot_of(l->y0 + y, v, l->top, l->dot);
+            out[y * wide + x] = (uint8_t)(255 / (FINE * FINE) * inked(text, l->columns, row, column));
+        }
     }
 }
 

@@ -13,6 +13,7 @@
 #endif
 
 #define MOST_SIDE 65536
+#define ROWS 4 /* that the first pass takes together */
 
 /* For every output position along one axis: the first source position and `count` weights, count even. Unused
  * weights are 0, and they may reach beyond the source: the passes keep readable bytes there. */
@@ -151,7 +152,7 @@ static inline int two_weights(const int16_t *w)
     return pair;
 }
 
-/* Writes a byte beyond each pixel but the last. */
+/* Writes a byte beyond each pixel. */
 static void row_sse2(const uint8_t *in, const taps *t, uint8_t *out)
 {
     const __m128i zero = _mm_setzero_si128(), shift = _mm_cvtsi32_si128(t->bits);
@@ -169,7 +170,7 @@ static void row_sse2(const uint8_t *in, const taps *t, uint8_t *out)
         sum = _mm_sra_epi32(sum, shift);
         sum = _mm_packs_epi32(sum, sum);
         const int rgb = _mm_cvtsi128_si32(_mm_packus_epi16(sum, sum));
-        memcpy(out, &rgb, x + 1 < t->out ? 4 : 3);
+        memcpy(out, &rgb, 4);
     }
 }
 
@@ -198,32 +199,36 @@ static size_t column_sse2(const uint8_t *in, size_t stride, const int16_t *w, in
     return x;
 }
 
-/* Two rows at once, one in each half of the register: they share weights and positions. */
-SK_AVX2 static void rows_avx2(const uint8_t *in, size_t in_stride, const taps *t, uint8_t *out, size_t out_stride)
+/* Six bytes of two rows, one in each half of a register, as pairs of values that a pair of weights is for. */
+SK_AVX2 static inline __m256i two_pixels(const uint8_t *a, const uint8_t *b)
 {
     const __m256i pairs = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1));
+    const __m128i low = _mm_loadl_epi64((const __m128i *)a), high = _mm_loadl_epi64((const __m128i *)b);
+    return _mm256_shuffle_epi8(_mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1), pairs);
+}
+
+/* Four rows share weights and positions. Writes a byte beyond each pixel. */
+SK_AVX2 static void rows_avx2(const uint8_t *const in[ROWS], const taps *t, uint8_t *out, size_t out_stride)
+{
     const __m256i half = _mm256_set1_epi32(1 << (t->bits - 1));
     const __m128i shift = _mm_cvtsi32_si128(t->bits);
     const int count = t->count;
     const int16_t *w = t->weights;
     for (int x = 0; x < t->out; x++, out += 3) {
-        const uint8_t *p = in + (size_t)t->first[x] * 3;
-        __m256i sum = half;
-        for (int i = 0; i < count; i += 2, p += 6, w += 2) {
-            const __m256i both = _mm256_inserti128_si256(
-                _mm256_castsi128_si256(_mm_loadl_epi64((const __m128i *)p)),
-                _mm_loadl_epi64((const __m128i *)(p + in_stride)), 1);
-            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_shuffle_epi8(both, pairs),
-                                                          _mm256_set1_epi32(two_weights(w))));
+        size_t at = (size_t)t->first[x] * 3;
+        __m256i one = half, two = half;
+        for (int i = 0; i < count; i += 2, at += 6, w += 2) {
+            const __m256i weights = _mm256_set1_epi32(two_weights(w));
+            one = _mm256_add_epi32(one, _mm256_madd_epi16(two_pixels(in[0] + at, in[1] + at), weights));
+            two = _mm256_add_epi32(two, _mm256_madd_epi16(two_pixels(in[2] + at, in[3] + at), weights));
         }
-        sum = _mm256_sra_epi32(sum, shift);
-        sum = _mm256_packs_epi32(sum, sum);
-        sum = _mm256_packus_epi16(sum, sum);
-        const int one = _mm256_cvtsi256_si32(sum), two = _mm256_extract_epi32(sum, 4);
-        const size_t bytes = x + 1 < t->out ? 4 : 3;
-        memcpy(out, &one, bytes);
-        memcpy(out + out_stride, &two, bytes);
+        one = _mm256_packs_epi32(_mm256_sra_epi32(one, shift), _mm256_sra_epi32(two, shift));
+        one = _mm256_packus_epi16(one, one);
+        const uint64_t even = (uint64_t)_mm256_extract_epi64(one, 0), odd = (uint64_t)_mm256_extract_epi64(one, 2);
+        const uint32_t pixel[ROWS] = {(uint32_t)even, (uint32_t)odd, (uint32_t)(even >> 32), (uint32_t)(odd >> 32)};
+        for (size_t r = 0; r < ROWS; r++)
+            memcpy(out + r * out_stride, &pixel[r], 4);
     }
 }
 
@@ -253,23 +258,26 @@ SK_AVX2 static size_t column_avx2(const uint8_t *in, size_t stride, const int16_
 }
 #endif
 
-/* Two rows, `in_stride` and `out_stride` bytes apart. */
-static void two_rows(const uint8_t *in, size_t in_stride, const taps *t, uint8_t *out, size_t out_stride)
+/* One pass over four rows; writes rows `out_stride` apart, and a byte beyond each. */
+static void four_rows(const uint8_t *const in[ROWS], const taps *t, uint8_t *out, size_t out_stride)
 {
+    sk_simd level = SK_SIMD_NONE;
 #if defined(__x86_64__)
-    const sk_simd level = sk_simd_level();
+    level = sk_simd_level();
     if (level == SK_SIMD_AVX2) {
-        rows_avx2(in, in_stride, t, out, out_stride);
-        return;
-    }
-    if (level == SK_SIMD_SSE2) {
-        row_sse2(in, t, out);
-        row_sse2(in + in_stride, t, out + out_stride);
+        rows_avx2(in, t, out, out_stride);
         return;
     }
 #endif
-    row_plain(in, t, out);
-    row_plain(in + in_stride, t, out + out_stride);
+    for (int r = 0; r < ROWS; r++, out += out_stride) {
+#if defined(__x86_64__)
+        if (level == SK_SIMD_SSE2) {
+            row_sse2(in[r], t, out);
+            continue;
+        }
+#endif
+        row_plain(in[r], t, out);
+    }
 }
 
 /* One output row of `bytes` bytes from `count` rows, `stride` bytes apart. */
@@ -313,7 +321,33 @@ static void taps_mirror(taps *t)
     }
 }
 
-/* The passes. `pad` holds two rows with room behind them, `middle` the picture after the first pass. */
+/* Bytes of a row that the first pass reads. */
+static size_t row_reach(const taps *across)
+{
+    int reach = 0;
+    for (int x = 0; x < across->out; x++)
+        reach = across->first[x] + across->count > reach ? across->first[x] + across->count : reach;
+    return (size_t)reach * 3 + 2;
+}
+
+/* The first pass over `rows` rows from `top`. What it reads beyond a row is the next one's, or, where the picture ends,
+ * that of a copy in `pad`, which has room for ROWS rows. */
+static void pass_across(const uint8_t *data, size_t stride, int width, int height, int top, int rows,
+                        const taps *across, uint8_t *pad, size_t pad_row, uint8_t *middle, size_t middle_row)
+{
+    const size_t bytes = (size_t)width * 3, end = (size_t)(height - 1) * stride + bytes, reach = row_reach(across);
+    for (int y = 0; y < rows; y += ROWS, middle += ROWS * middle_row) {
+        const uint8_t *in[ROWS];
+        for (int r = 0; r < ROWS; r++) {
+            const size_t at = (size_t)(top + (y + r < rows ? y + r : rows - 1)) * stride;
+            in[r] = data + at;
+            if (at + reach > end)
+                in[r] = memcpy(pad + (size_t)r * pad_row, data + at, bytes);
+        }
+        four_rows(in, across, middle, middle_row);
+    }
+}
+
 static sk_status resize_passes(const uint8_t *data, size_t stride, int width, int height, const taps *across,
                                const taps *down, uint8_t *out, sk_error *err)
 {
@@ -322,24 +356,20 @@ static sk_status resize_passes(const uint8_t *data, size_t stride, int width, in
     for (int y = 0; y < down->out; y++)
         bottom = down->first[y] + down->count > bottom ? down->first[y] + down->count : bottom;
     const int rows = (bottom < height ? bottom : height) - top;
-    const size_t row = (size_t)width * 3, out_row = (size_t)across->out * 3;
+    const size_t out_row = (size_t)across->out * 3, middle_row = out_row + 1;
     const size_t pad_row = (size_t)(width + across->count) * 3 + 16;
     sk_status status = SK_OK;
-    uint8_t *pad = sk_calloc(2, pad_row);
-    /* Rows below the picture belong to unused taps: present, weight 0. One more takes the second of an odd pair. */
-    uint8_t *middle = sk_alloc((size_t)(bottom - top) + 1, out_row);
+    uint8_t *pad = sk_calloc(ROWS, pad_row);
+    /* Rows below the picture belong to unused taps: present, weight 0. Some more take what the last four lack. */
+    uint8_t *middle = sk_alloc((size_t)(bottom - top) + ROWS, middle_row);
     if (!pad || !middle) {
         status = sk_fail_memory(err, "resizing a picture");
         goto done;
     }
-    for (int y = 0; y < rows; y += 2) {
-        memcpy(pad, data + (size_t)(top + y) * stride, row);
-        memcpy(pad + pad_row, data + (size_t)(top + (y + 1 < rows ? y + 1 : y)) * stride, row);
-        two_rows(pad, pad_row, across, middle + (size_t)y * out_row, out_row);
-    }
-    memset(middle + (size_t)rows * out_row, 0, (size_t)(bottom - top - rows) * out_row);
+    pass_across(data, stride, width, height, top, rows, across, pad, pad_row, middle, middle_row);
+    memset(middle + (size_t)rows * middle_row, 0, (size_t)(bottom - top - rows) * middle_row);
     for (int y = 0; y < down->out; y++)
-        column(middle + (size_t)(down->first[y] - top) * out_row, out_row,
+        column(middle + (size_t)(down->first[y] - top) * middle_row, middle_row,
                down->weights + (size_t)y * (size_t)down->count, down->count, down->bits, out_row,
                out + (size_t)y * out_row);
 done:

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The loader prepares a batch with all threads just before it is needed. Measured: cropping and resizing a picture
- * takes 0.18 ms of a core, its training step about 14 ms, and the step uses every core itself, so a thread that
- * prepares ahead could at best hide 1 % and would take turns with the step for it. Nothing is carried from batch to
- * batch but the position, which is what makes a resumed run equal to an unbroken one. */
+/* The loader prepares a batch with all threads just before it is needed. Measured: a picture takes 0.08 ms of a core
+ * with the recipe seed and 0.65 ms with feeder, its training step about 6 ms, and the step uses every core itself, so a
+ * thread that prepares ahead could only take turns with the step: there is no idle core to hide the time on. Nothing is
+ * carried from batch to batch but the position, which is what makes a resumed run equal to an unbroken one. */
 #include "train/loader.h"
 
 #include <string.h>
