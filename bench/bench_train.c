@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Speed of training: engine steps and Adam on random pictures. Prints one number, the median of images/s over the
- * steps; bench/train sets it beside PyTorch's. */
+/* Speed of training: engine steps and Adam on random pictures. Prints the median of images/s over the steps and the
+ * peak of resident memory in MB; bench/train sets both beside PyTorch's. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "train/optimizer.h"
 
@@ -29,7 +30,8 @@ int main(int argc, char **argv) {
         if (!strcmp(argv[i], "--model") && !strcmp(argv[i + 1], "large")) arch = SK_ARCH_V3_LARGE;
     }
     if (batch < 2 || steps < 1 || warm < 0) {
-        fprintf(stderr, "usage: bench_train [--batch N] [--threads N] [--steps N] [--warm N] [--model small|large]\n");
+        fprintf(stderr, "usage: bench_train [--batch N] [--threads N] [--steps N] [--warm N] [--model small|large] "
+                        "[--freeze-bn 0|1]\n");
         return 2;
     }
     const sk_card card = sk_card_default(arch);
@@ -60,7 +62,9 @@ int main(int argc, char **argv) {
         if (s >= 0) speed[s] = batch / (sk_now() - start);
     }
     qsort(speed, (size_t)steps, sizeof *speed, compare);
-    printf("%.2f\n", speed[steps / 2]);
+    struct rusage used;
+    getrusage(RUSAGE_SELF, &used);
+    printf("%.2f %.1f\n", speed[steps / 2], (double)used.ru_maxrss / 1024);
     sk_update_free(adam);
     sk_engine_free(engine);
     sk_model_free(model);
