@@ -13,6 +13,7 @@ static const sk_kernels reference = {
     .gemm_pack = sk_c_gemm_pack,
     .gemm = sk_c_gemm,
     .gemm_tn = sk_c_gemm_tn,
+    .gram = sk_c_gram,
     .im2col_u8 = sk_c_im2col_u8,
     .stem_u8 = sk_c_stem_u8,
     .dw_forward = sk_c_dw_forward,

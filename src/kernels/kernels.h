@@ -86,6 +86,9 @@ typedef struct sk_kernels {
     /* dw[j][p] += sum_i dy[i][j] * x[i][p], i < m: weight gradient, dw has row stride k, x row stride ldx, dy row
      * stride ldy. m may be 10^4 and more: add in blocks so that fp32 error does not grow with m. */
     void (*gemm_tn)(int m, int n, int k, const sk_real *dy, int ldy, const sk_real *x, int ldx, sk_real *dw);
+    /* out[j][p] += sum_i x[i][j] * x[i][p] for p >= j, as gemm_tn would, [n][n]; what is below the diagonal may be
+     * written too, and means nothing. */
+    void (*gram)(int m, int n, const sk_real *x, int ldx, sk_real *out);
 
     /* ---- first convolution: bytes to im2col rows, or to its output ---- */
     /* out[((oy-oy0)*ow + ox)*ld + (ky*3+kx)*3 + ch] = the worth of image[iy][ix][ch] for output rows oy0 <= oy < oy1;

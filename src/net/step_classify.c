@@ -11,10 +11,15 @@ void sk_step_pack_classifier(sk_step *s) {
     const sk_net *net = s->net;
     const sk_param *p = &net->params[net->classifier];
 
-    s->k->gemm_pack(s->linear1, net->hidden, net->features, p[0].data, net->features, 1);
-    s->k->gemm_pack(s->linear2, net->classes, net->hidden, p[2].data, net->hidden, 1);
-    s->k->gemm_pack(s->linear2_back, net->hidden, net->classes, p[2].data, 1, net->hidden);
-    if (s->linear1_back) s->k->gemm_pack(s->linear1_back, net->features, net->hidden, p[0].data, 1, net->features);
+#pragma omp parallel for num_threads(s->threads) schedule(dynamic, 1)
+    for (int i = 0; i < 3; i++) { /* the first two are large */
+        if (i == 0) s->k->gemm_pack(s->linear1, net->hidden, net->features, p[0].data, net->features, 1);
+        if (i == 1 && s->linear1_back)
+            s->k->gemm_pack(s->linear1_back, net->features, net->hidden, p[0].data, 1, net->features);
+        if (i < 2) continue;
+        s->k->gemm_pack(s->linear2, net->classes, net->hidden, p[2].data, net->hidden, 1);
+        s->k->gemm_pack(s->linear2_back, net->hidden, net->classes, p[2].data, 1, net->hidden);
+    }
 }
 
 void sk_step_linear(const sk_step *s, int rows, const sk_real *x, int in, const sk_real *packed, const sk_real *bias,

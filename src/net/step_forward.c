@@ -79,15 +79,17 @@ typedef struct scatter {
 } scatter;
 
 static void scatter_flush(scatter *sc) {
-    const size_t count = (size_t)sc->depth * (size_t)(sc->depth + 1);
+    const size_t d = (size_t)sc->depth, count = d * (d + 1);
 
-    for (size_t i = 0; i < count; i++) sc->to[i] += (double)sc->part[i];
+    for (size_t j = 0; j < d; j++) /* what is below the diagonal follows when all is added up */
+        for (size_t p = j; p < d; p++) sc->to[j * d + p] += (double)sc->part[j * d + p];
+    for (size_t i = d * d; i < count; i++) sc->to[i] += (double)sc->part[i];
     memset(sc->part, 0, (count + 1) * sizeof *sc->part); /* the stem's row stride is one more than its depth */
     sc->rows = 0;
 }
 
 static void scatter_add(scatter *sc, const sk_real *x, int ldx, int rows) {
-    sc->s->k->gemm_tn(rows, sc->depth, sc->depth, x, ldx, x, ldx, sc->part);
+    sc->s->k->gram(rows, sc->depth, x, ldx, sc->part);
     sc->s->k->column_sums(x, rows, ldx, sc->part + (size_t)sc->depth * (size_t)sc->depth);
     sc->rows += rows;
     if (sc->rows >= SK_SCATTER_ROWS) scatter_flush(sc);

@@ -210,13 +210,22 @@ void sk_step_finish_wide(sk_step *s, int unit) {
     double *scatter = sk_step_sums(s, s->first, unit), *mean = scatter + d * d;
 
 #pragma omp parallel for num_threads(s->threads) schedule(static) if (depth >= 32)
-    for (int j = 0; j <= depth; j++) add_doubles(scatter + (size_t)j * d, s->sums_size, s->last - s->first, d);
+    for (int j = 0; j <= depth; j++) {
+        const size_t from = j < depth ? (size_t)j : 0; /* nothing is below the diagonal */
+
+        add_doubles(scatter + (size_t)j * d + from, s->sums_size, s->last - s->first, d - from);
+    }
     sum_ranks(s, scatter, d * (d + 1), sizeof *scatter);
 #pragma omp parallel num_threads(s->threads) if (depth >= 32)
     {
-#pragma omp for schedule(static)
+#pragma omp for schedule(static, 1)
         for (int j = 0; j < depth; j++) {
-            for (int l = 0; l < depth; l++) scatter[(size_t)j * d + (size_t)l] -= mean[j] * mean[l] / count;
+            for (int l = j; l < depth; l++) {
+                double *above = scatter + (size_t)j * d + l;
+
+                *above -= mean[j] * mean[l] / count;
+                scatter[(size_t)l * d + (size_t)j] = *above;
+            }
             us->center[j] = (sk_real)(mean[j] / count);
         }
 #pragma omp for schedule(static)

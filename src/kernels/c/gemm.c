@@ -68,6 +68,8 @@ static void tn_full_tile(int m, const sk_real *dy, int ldy, const sk_real *x, in
         for (int p = 0; p < PANEL; p++) dw[(size_t)j * (size_t)k + (size_t)p] += sums[j][p];
 }
 
+void sk_c_gram(int m, int n, const sk_real *x, int ldx, sk_real *out) { sk_c_gemm_tn(m, n, n, x, ldx, x, ldx, out); }
+
 void sk_c_gemm_tn(int m, int n, int k, const sk_real *dy, int ldy, const sk_real *x, int ldx, sk_real *dw) {
     for (int i = 0; i < m; i += DEPTH) {
         const int depth = m - i < DEPTH ? m - i : DEPTH;

@@ -9,6 +9,7 @@ size_t sk_c_gemm_pack_size(int n, int k);
 void sk_c_gemm_pack(sk_real *dst, int n, int k, const sk_real *src, ptrdiff_t stride_n, ptrdiff_t stride_k);
 void sk_c_gemm(const sk_gemm *g);
 void sk_c_gemm_tn(int m, int n, int k, const sk_real *dy, int ldy, const sk_real *x, int ldx, sk_real *dw);
+void sk_c_gram(int m, int n, const sk_real *x, int ldx, sk_real *out);
 void sk_c_im2col_u8(const sk_stem *s, const uint8_t *image, int oy0, int oy1, sk_real *scratch, sk_real *out, int ld);
 void sk_c_stem_u8(const sk_stem *s, const uint8_t *image, int oy0, int oy1, sk_real *scratch, sk_real *y);
 void sk_c_dw_forward(const sk_dw *d, const sk_real *x, int x_row0, const sk_real *weight, const sk_real *bias,

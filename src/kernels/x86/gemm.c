@@ -18,7 +18,8 @@ enum { TALL_3 = 4, TALL_2 = 6, TALL_1 = 8, BLOCK_K = 320 };
     make(1, __VA_ARGS__) make(2, __VA_ARGS__) make(3, __VA_ARGS__) make(4, __VA_ARGS__) make(5, __VA_ARGS__)           \
         make(6, __VA_ARGS__) make(7, __VA_ARGS__) make(8, __VA_ARGS__)
 #endif
-enum { VECTORS = 3, PANEL = VECTORS * SK_LANES, MAX_TALL = TALL_1, BLOCK_BYTES = 256 * 1024, CHUNK_ROWS = 128 };
+enum { VECTORS = 3, PANEL = VECTORS * SK_LANES, MAX_TALL = TALL_1 };
+enum { BLOCK_BYTES = 256 * 1024, CHUNK_ROWS = 128, PACK_ROWS = 16 };
 
 /* What a tile reads: row r of A at a + r*a_step and its values next to each other, or turned: value k of all rows at
  * a + k*a_step, next to each other. Row k of B at b + k*b_step. */
@@ -125,12 +126,18 @@ static void run_panel(const int turned, int columns, int rows, sk_operands in, s
 
 static size_t gemm_pack_size(int n, int k) { return (size_t)((n + PANEL - 1) / PANEL) * PANEL * (size_t)k; }
 
-/* Panels one after the other, each [k][PANEL], the last filled up with zeros. */
+/* Panels one after the other, each [k][PANEL], the last filled up with zeros. A few rows at a time, since what is
+ * written lies across what is read: both then stay in the first-level cache. */
 static void gemm_pack(float *dst, int n, int k, const float *src, ptrdiff_t stride_n, ptrdiff_t stride_k) {
-    for (int n0 = 0; n0 < n; n0 += PANEL, dst += (size_t)k * PANEL)
-        for (int j = 0; j < PANEL; j++)
-            for (int p = 0; p < k; p++)
-                dst[p * PANEL + j] = n0 + j < n ? src[(n0 + j) * stride_n + p * stride_k] : 0.0f;
+    for (int n0 = 0; n0 < n; n0 += PANEL, src += PANEL * stride_n)
+        for (int k0 = 0; k0 < k; k0 += PACK_ROWS) {
+            const int depth = k - k0 < PACK_ROWS ? k - k0 : PACK_ROWS, columns = n - n0 < PANEL ? n - n0 : PANEL;
+            const float *from = src + k0 * stride_k;
+            for (int j = 0; j < columns; j++)
+                for (int p = 0; p < depth; p++) dst[p * PANEL + j] = from[j * stride_n + p * stride_k];
+            for (int p = 0; p < depth; p++, dst += PANEL)
+                for (int j = columns; j < PANEL; j++) dst[j] = 0;
+        }
 }
 
 /* Rows are taken in blocks that stay in the second-level cache with a panel in the first; a long k is cut, and the
@@ -172,9 +179,25 @@ static void gemm_tn(int m, int n, int k, const float *dy, int ldy, const float *
     }
 }
 
+/* The rows of a vector of columns meet only what is on the diagonal and to its right. */
+static void gram(int m, int n, const float *x, int ldx, float *out) {
+    for (int m0 = 0; m0 < m; m0 += CHUNK_ROWS, x += CHUNK_ROWS * (ptrdiff_t)ldx) {
+        const int depth = m - m0 < CHUNK_ROWS ? m - m0 : CHUNK_ROWS;
+        for (int j0 = 0; j0 < n; j0 += SK_LANES) {
+            const int rows = n - j0 < SK_LANES ? n - j0 : SK_LANES;
+            for (int k0 = j0; k0 < n; k0 += PANEL) {
+                const sk_operands in = {x + j0, ldx, x + k0, ldx, depth};
+                const sk_target to = {.c = out + (ptrdiff_t)j0 * n + k0, .c_step = n};
+                run_panel(1, n - k0 < PANEL ? n - k0 : PANEL, rows, in, to, SK_ACT_NONE);
+            }
+        }
+    }
+}
+
 void SK_WIDE(gemm_entries)(sk_kernels *table) {
     table->gemm_pack_size = gemm_pack_size;
     table->gemm_pack = gemm_pack;
     table->gemm = gemm;
     table->gemm_tn = gemm_tn;
+    table->gram = gram;
 }
