@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pictures from outside: against Pillow (tests/peer_pillow.py), against properties that hold for any right
  * implementation, with damaged files and with memory that runs out. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -259,6 +260,57 @@ static void test_resize_arguments(void **state)
     assert_int_equal(sk_image_create(100000, 100000, &none, NULL), SK_ERR_ARGUMENT);
     assert_null(none.data);
     sk_image_free(&image);
+}
+
+/* NV12 as ITU-R BT.601 defines its colours, in double precision, against the frame converted whole. */
+static void test_nv12(void **state)
+{
+    (void)state;
+    enum { W = 640, H = 362, Y_STRIDE = 650, UV_STRIDE = 644 };
+    static uint8_t y[H * Y_STRIDE], uv[H / 2 * UV_STRIDE];
+    sk_rng rng = sk_rng_make(3, 1, 4);
+    for (size_t i = 0; i < sizeof y; i++)
+        y[i] = (uint8_t)(128 + 100 * sin((double)i / 700) + sk_rng_below(&rng, 20));
+    for (size_t i = 0; i < sizeof uv; i++)
+        uv[i] = (uint8_t)(sk_rng_below(&rng, 4) ? 90 + i % 70 : sk_rng_below(&rng, 256));
+    for (int limited = 0; limited < 2; limited++) {
+        sk_image whole, expected, out;
+        assert_int_equal(sk_image_create(W, H, &whole, NULL), SK_OK);
+        for (int r = 0; r < H; r++)
+            for (int c = 0; c < W; c++) {
+                const double luma = limited ? (y[r * Y_STRIDE + c] - 16) * 255. / 219 : y[r * Y_STRIDE + c];
+                const double gain = limited ? 255. / 224 : 1;
+                const double cb = (uv[r / 2 * UV_STRIDE + c / 2 * 2] - 128) * gain;
+                const double cr = (uv[r / 2 * UV_STRIDE + c / 2 * 2 + 1] - 128) * gain;
+                const double rgb[3] = {luma + 1.402 * cr, luma - .344136 * cb - .714136 * cr, luma + 1.772 * cb};
+                for (int k = 0; k < 3; k++)
+                    whole.data[(r * W + c) * 3 + k] = (uint8_t)fmin(255, fmax(0, floor(rgb[k] + .5)));
+            }
+        assert_int_equal(sk_image_resize_shorter(&whole, 256, &expected, NULL), SK_OK);
+        assert_int_equal(sk_image_from_nv12(y, Y_STRIDE, uv, UV_STRIDE, W, H, limited, 256, &out, NULL), SK_OK);
+        assert_int_equal(out.width, expected.width);
+        assert_int_equal(out.height, expected.height);
+        int worst = 0;
+        for (int i = 0; i < out.width * out.height * 3; i++) {
+            const int difference = abs(out.data[i] - expected.data[i]);
+            worst = difference > worst ? difference : worst;
+        }
+        assert_in_range(worst, 0, 1);
+        sk_image_free(&whole);
+        sk_image_free(&expected);
+        sk_image_free(&out);
+    }
+    sk_image out;
+    sk_error err = {0};
+    assert_int_equal(sk_image_from_nv12(y, Y_STRIDE, uv, UV_STRIDE, W + 1, H, 0, 256, &out, &err), SK_ERR_ARGUMENT);
+    assert_non_null(strstr(err.message, "641 x 362"));
+    for (long n = 0, status = SK_ERR_MEMORY; status != SK_OK; n++) {
+        sk_memory_fail_at(n, 1);
+        status = sk_image_from_nv12(y, Y_STRIDE, uv, UV_STRIDE, W, H, 0, 256, &out, &err);
+        sk_memory_fail_at(-1, 0);
+        assert_true(status == SK_OK || (status == SK_ERR_MEMORY && !out.data));
+    }
+    sk_image_free(&out);
 }
 
 static void test_resize_shorter(void **state)
@@ -648,6 +700,7 @@ int main(void)
         cmocka_unit_test(test_pillow_eval),     cmocka_unit_test(test_resize_flat),
         cmocka_unit_test(test_resize_same_bytes),
         cmocka_unit_test(test_resize_arguments), cmocka_unit_test(test_resize_shorter),
+        cmocka_unit_test(test_nv12),
         cmocka_unit_test(test_transform_train), cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_damaged),         cmocka_unit_test(test_bombs),
         cmocka_unit_test(test_exif_bounds),     cmocka_unit_test(test_cutout),

@@ -50,6 +50,13 @@ sk_status sk_image_resize(const sk_image *image, const sk_box *box, int out_widt
 /* Shorter side becomes `side`, aspect kept (longer = trunc(side*longer/shorter) as torchvision's Resize). */
 sk_status sk_image_resize_shorter(const sk_image *image, int side, sk_image *out, sk_error *err);
 
+/* A camera's frame, its shorter side resized to `side` as sk_image_resize_shorter does it, without an RGB copy of the
+ * whole. y: height rows of width bytes, y_stride apart; uv: height / 2 rows of Cb and Cr in turn (width bytes),
+ * uv_stride apart; width and height even. BT.601, values 0..255 or, with limited_range, 16..235 (16..240); each pair of
+ * chroma bytes serves four pixels. Errors: ARGUMENT, MEMORY. */
+sk_status sk_image_from_nv12(const uint8_t *y, size_t y_stride, const uint8_t *uv, size_t uv_stride, int width,
+                             int height, int limited_range, int side, sk_image *out, sk_error *err);
+
 #ifdef __cplusplus
 }
 #endif

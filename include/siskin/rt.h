@@ -36,6 +36,8 @@ const sk_rt_info *sk_rt_get_info(const sk_rt *rt);
 void sk_rt_run(sk_rt *rt, const uint8_t *image, int8_t *logits, int8_t *features);
 /* Softmax of dequantised logits divided by the temperature. */
 void sk_rt_probabilities(const sk_rt *rt, const int8_t *logits, float *probabilities);
+/* The same of real logits that another engine computed for this network. */
+void sk_rt_softmax(const sk_rt *rt, const float *logits, float *probabilities);
 float sk_rt_feature_value(const sk_rt *rt, int8_t code);
 /* Bytes of working memory that the handle holds. */
 size_t sk_rt_memory(const sk_rt *rt);

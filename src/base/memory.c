@@ -29,8 +29,9 @@ static void *take(size_t count, size_t size, size_t *bytes) {
     if (size && count > (SIZE_MAX - ALIGNMENT) / size) return NULL;
     *bytes = count * size;
     size_t rounded = (*bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    void *pointer = aligned_alloc(ALIGNMENT, rounded ? rounded : ALIGNMENT);
-    if (pointer) atomic_fetch_add(&live, 1);
+    void *pointer = NULL; /* posix_memalign: uClibc has no aligned_alloc */
+    if (posix_memalign(&pointer, ALIGNMENT, rounded ? rounded : ALIGNMENT) != 0) return NULL;
+    atomic_fetch_add(&live, 1);
     return pointer;
 }
 

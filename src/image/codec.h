@@ -32,5 +32,12 @@ sk_status sk_image_orient(sk_image *image, int orientation, sk_error *err);
  * from left to right. */
 sk_status sk_resize_view(const uint8_t *data, size_t stride, int width, int height, const sk_box *box, int mirror,
                          int out_width, int out_height, uint8_t *out, sk_error *err);
+/* The resizer on a picture that is nowhere whole: `make` writes the RGB bytes of row y, each row once or, the last one,
+ * a few times. */
+typedef void (*sk_row_maker)(const void *user, int y, uint8_t *rgb);
+sk_status sk_resize_rows(sk_row_maker make, const void *user, int width, int height, int out_width, int out_height,
+                         uint8_t *out, sk_error *err);
+/* The size that sk_image_resize_shorter gives a picture. Errors: ARGUMENT. */
+sk_status sk_shorter_size(int width, int height, int side, int *out_width, int *out_height, sk_error *err);
 
 #endif

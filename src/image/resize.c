@@ -330,34 +330,49 @@ static size_t row_reach(const taps *across)
     return (size_t)reach * 3 + 2;
 }
 
+/* Where the rows of a picture come from: memory, or a function that makes row y when it is needed. */
+typedef struct source {
+    const uint8_t *data;
+    size_t stride;
+    sk_row_maker make; /* NULL: memory */
+    const void *user;
+    int width, height;
+} source;
+
 /* The first pass over `rows` rows from `top`. What it reads beyond a row is the next one's, or, where the picture ends,
  * that of a copy in `pad`, which has room for ROWS rows. */
-static void pass_across(const uint8_t *data, size_t stride, int width, int height, int top, int rows,
-                        const taps *across, uint8_t *pad, size_t pad_row, uint8_t *middle, size_t middle_row)
+static void pass_across(const source *from, int top, int rows, const taps *across, uint8_t *pad, size_t pad_row,
+                        uint8_t *middle, size_t middle_row)
 {
-    const size_t bytes = (size_t)width * 3, end = (size_t)(height - 1) * stride + bytes, reach = row_reach(across);
+    const size_t bytes = (size_t)from->width * 3, reach = row_reach(across);
+    const size_t end = (size_t)(from->height - 1) * from->stride + bytes;
     for (int y = 0; y < rows; y += ROWS, middle += ROWS * middle_row) {
         const uint8_t *in[ROWS];
         for (int r = 0; r < ROWS; r++) {
-            const size_t at = (size_t)(top + (y + r < rows ? y + r : rows - 1)) * stride;
-            in[r] = data + at;
-            if (at + reach > end)
-                in[r] = memcpy(pad + (size_t)r * pad_row, data + at, bytes);
+            const int row = top + (y + r < rows ? y + r : rows - 1);
+            const size_t at = (size_t)row * from->stride;
+            if (from->make) {
+                in[r] = pad + (size_t)r * pad_row;
+                from->make(from->user, row, pad + (size_t)r * pad_row);
+            } else if (at + reach > end) {
+                in[r] = memcpy(pad + (size_t)r * pad_row, from->data + at, bytes);
+            } else {
+                in[r] = from->data + at;
+            }
         }
         four_rows(in, across, middle, middle_row);
     }
 }
 
-static sk_status resize_passes(const uint8_t *data, size_t stride, int width, int height, const taps *across,
-                               const taps *down, uint8_t *out, sk_error *err)
+static sk_status resize_passes(const source *from, const taps *across, const taps *down, uint8_t *out, sk_error *err)
 {
     const int top = down->first[0];
     int bottom = top;
     for (int y = 0; y < down->out; y++)
         bottom = down->first[y] + down->count > bottom ? down->first[y] + down->count : bottom;
-    const int rows = (bottom < height ? bottom : height) - top;
+    const int rows = (bottom < from->height ? bottom : from->height) - top;
     const size_t out_row = (size_t)across->out * 3, middle_row = out_row + 1;
-    const size_t pad_row = (size_t)(width + across->count) * 3 + 16;
+    const size_t pad_row = (size_t)(from->width + across->count) * 3 + 16;
     sk_status status = SK_OK;
     uint8_t *pad = sk_calloc(ROWS, pad_row);
     /* Rows below the picture belong to unused taps: present, weight 0. Some more take what the last four lack. */
@@ -366,7 +381,7 @@ static sk_status resize_passes(const uint8_t *data, size_t stride, int width, in
         status = sk_fail_memory(err, "resizing a picture");
         goto done;
     }
-    pass_across(data, stride, width, height, top, rows, across, pad, pad_row, middle, middle_row);
+    pass_across(from, top, rows, across, pad, pad_row, middle, middle_row);
     memset(middle + (size_t)rows * middle_row, 0, (size_t)(bottom - top - rows) * middle_row);
     for (int y = 0; y < down->out; y++)
         column(middle + (size_t)(down->first[y] - top) * middle_row, middle_row,
@@ -375,6 +390,22 @@ static sk_status resize_passes(const uint8_t *data, size_t stride, int width, in
 done:
     sk_free(pad);
     sk_free(middle);
+    return status;
+}
+
+static sk_status resize_from(const source *from, const sk_box *b, int mirror, int out_width, int out_height,
+                             uint8_t *out, sk_error *err)
+{
+    taps across = {0}, down = {0};
+    sk_status status = taps_make(from->width, b->x0, b->x1, out_width, &across, err);
+    if (status == SK_OK)
+        status = taps_make(from->height, b->y0, b->y1, out_height, &down, err);
+    if (status == SK_OK && mirror)
+        taps_mirror(&across);
+    if (status == SK_OK)
+        status = resize_passes(from, &across, &down, out, err);
+    taps_free(&across);
+    taps_free(&down);
     return status;
 }
 
@@ -395,17 +426,16 @@ sk_status sk_resize_view(const uint8_t *data, size_t stride, int width, int heig
         copy_rows(data + (size_t)y0 * stride + (size_t)x0 * 3, stride, mirror, out_width, out_height, out);
         return SK_OK;
     }
-    taps across = {0}, down = {0};
-    sk_status status = taps_make(width, b.x0, b.x1, out_width, &across, err);
-    if (status == SK_OK)
-        status = taps_make(height, b.y0, b.y1, out_height, &down, err);
-    if (status == SK_OK && mirror)
-        taps_mirror(&across);
-    if (status == SK_OK)
-        status = resize_passes(data, stride, width, height, &across, &down, out, err);
-    taps_free(&across);
-    taps_free(&down);
-    return status;
+    const source from = {.data = data, .stride = stride, .width = width, .height = height};
+    return resize_from(&from, &b, mirror, out_width, out_height, out, err);
+}
+
+sk_status sk_resize_rows(sk_row_maker make, const void *user, int width, int height, int out_width, int out_height,
+                         uint8_t *out, sk_error *err)
+{
+    const source from = {.make = make, .user = user, .width = width, .height = height};
+    const sk_box all = {0, 0, (float)width, (float)height};
+    return resize_from(&from, &all, 0, out_width, out_height, out, err);
 }
 
 sk_status sk_image_resize(const sk_image *image, const sk_box *box, int out_width, int out_height, uint8_t *out,
@@ -417,18 +447,28 @@ sk_status sk_image_resize(const sk_image *image, const sk_box *box, int out_widt
                           out_height, out, err);
 }
 
+sk_status sk_shorter_size(int width, int height, int side, int *out_width, int *out_height, sk_error *err)
+{
+    const int wide = width > height;
+    const int64_t shorter = wide ? height : width, longer = wide ? width : height;
+    const int64_t other = shorter > 0 ? (int64_t)side * longer / shorter : 0;
+    if (side < 1 || shorter < 1 || other > MOST_SIDE)
+        return sk_fail(err, SK_ERR_ARGUMENT, "cannot resize %d x %d pixels to a shorter side of %d", width, height,
+                       side);
+    *out_width = wide ? (int)other : side;
+    *out_height = wide ? side : (int)other;
+    return SK_OK;
+}
+
 sk_status sk_image_resize_shorter(const sk_image *image, int side, sk_image *out, sk_error *err)
 {
+    int width = 0, height = 0;
     *out = (sk_image){0};
     if (!image->data || image->width < 1 || image->height < 1)
         return sk_fail(err, SK_ERR_ARGUMENT, "cannot resize an empty picture");
-    const int wide = image->width > image->height;
-    const int64_t shorter = wide ? image->height : image->width, longer = wide ? image->width : image->height;
-    const int64_t other = (int64_t)side * longer / shorter;
-    if (side < 1 || other > MOST_SIDE)
-        return sk_fail(err, SK_ERR_ARGUMENT, "cannot resize %d x %d pixels to a shorter side of %d", image->width,
-                       image->height, side);
-    sk_status status = sk_image_create(wide ? (int)other : side, wide ? side : (int)other, out, err);
+    sk_status status = sk_shorter_size(image->width, image->height, side, &width, &height, err);
+    if (status == SK_OK)
+        status = sk_image_create(width, height, out, err);
     if (status == SK_OK)
         status = sk_image_resize(image, NULL, out->width, out->height, out->data, err);
     if (status != SK_OK)

@@ -188,20 +188,38 @@ void sk_rt_run(sk_rt *rt, const uint8_t *image, int8_t *logits, int8_t *features
     }
 }
 
+/* p: logits less the largest of them; becomes their softmax at the card's temperature. */
+static void softmax(const sk_rt *rt, float *p) {
+    float sum = 0;
+    for (int i = 0; i < rt->info.classes; i++) {
+        p[i] = expf(p[i] / rt->info.temperature);
+        sum += p[i];
+    }
+    for (int i = 0; i < rt->info.classes; i++) {
+        p[i] /= sum;
+    }
+}
+
 void sk_rt_probabilities(const sk_rt *rt, const int8_t *logits, float *probabilities) {
-    const int classes = rt->info.classes;
     int most = logits[0];
-    for (int i = 1; i < classes; i++) {
+    for (int i = 1; i < rt->info.classes; i++) {
         most = logits[i] > most ? logits[i] : most;
     }
-    float sum = 0;
-    for (int i = 0; i < classes; i++) {
-        probabilities[i] = expf((float)(logits[i] - most) * rt->info.logit_scale / rt->info.temperature);
-        sum += probabilities[i];
+    for (int i = 0; i < rt->info.classes; i++) {
+        probabilities[i] = (float)(logits[i] - most) * rt->info.logit_scale;
     }
-    for (int i = 0; i < classes; i++) {
-        probabilities[i] /= sum;
+    softmax(rt, probabilities);
+}
+
+void sk_rt_softmax(const sk_rt *rt, const float *logits, float *probabilities) {
+    float most = logits[0];
+    for (int i = 1; i < rt->info.classes; i++) {
+        most = logits[i] > most ? logits[i] : most;
     }
+    for (int i = 0; i < rt->info.classes; i++) {
+        probabilities[i] = logits[i] - most;
+    }
+    softmax(rt, probabilities);
 }
 
 float sk_rt_feature_value(const sk_rt *rt, int8_t code) {

@@ -16,6 +16,7 @@ allowed() {
     data) rooms='base image data formats' public='status hooks image video dataset' ;;
     train) rooms='base image kernels net formats data train report' public='status hooks text image dataset model train keys augment ranks report' ;;
     quant) rooms='base kernels net formats quant rt data' public='status hooks image dataset model quant rt classifier' ;;
+    npu) rooms='base npu' public='status rt npu' ;;
     rt) rooms='base kernels/int8 rt' public='status hooks rt classifier' ;;
     predict) rooms='base image net formats rt predict kernels/int8' public='status hooks image video model rt classifier' ;;
     eval) rooms='base image data net predict eval formats' public='status hooks image dataset model classifier eval' ;;
@@ -57,7 +58,7 @@ for file in cli/*.c cli/*.h; do
     fi
 done
 # The board runtime: libc and libm, no threads, no OpenMP.
-if grep -rnE '# *include *<(omp|pthread|spng|turbojpeg|libav|cairo|cjson|zip)|# *pragma omp' src/rt src/kernels/int8; then
+if grep -rnE '# *include *<(omp|pthread|spng|turbojpeg|libav|cairo|cjson|zip)|# *pragma omp' src/rt src/npu src/kernels/int8 src/predict/crops.c; then
     echo "the board runtime needs libc and libm only"
     bad=1
 fi
