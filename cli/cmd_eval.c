@@ -123,6 +123,25 @@ static void print_shortcuts(const sk_shortcut *shortcuts) {
     }
 }
 
+/* Sources and labels down, changes across. */
+static void print_shortcut_rows(const sk_shortcut *shortcuts) {
+    int width = 10;
+    for (size_t k = 0; k < shortcuts[0].row_count; k++) {
+        const int length = (int)strlen(shortcuts[0].rows[k].source);
+        if (length > width) width = length < 48 ? length : 48;
+    }
+    printf("\nverdicts changed, %%\n%-*s %-8s %8s", width, "source", "label", "pictures");
+    for (int i = 0; i < SK_SHORTCUT_COUNT; i++) printf(" %16s", shortcuts[i].name);
+    printf("\n");
+    for (size_t k = 0; k < shortcuts[0].row_count; k++) {
+        const sk_shortcut_row *first = &shortcuts[0].rows[k];
+        printf("%-*s %-8s %8zu", width, first->source, first->label == SK_LABEL_BIRD ? "bird" : "no bird", first->n);
+        for (int i = 0; i < SK_SHORTCUT_COUNT; i++)
+            printf(" %16.1f", 100. * (double)shortcuts[i].rows[k].flips / (double)first->n);
+        printf("\n");
+    }
+}
+
 static int print_slices(cli *c, const sk_evaluation *evaluation, int by_group, sk_error *err) {
     sk_slice *slices = NULL;
     size_t count = 0;
@@ -188,6 +207,7 @@ static int print_comparison(cli *c, const sk_evaluation *first, const sk_evaluat
 
 static void finish(work *w) {
     sk_looks_free(w->looks);
+    sk_shortcuts_free(w->shortcuts);
     sk_evaluation_free(w->evaluation);
     sk_evaluation_free(w->other);
     sk_classifier_close(w->model);
@@ -336,7 +356,10 @@ static int print_text(cli *c, const work *w, sk_error *err) {
     if (!code) code = print_slices(c, w->evaluation, 1, err);
     if (code) return code;
     if (w->looks) print_looks(w->looks);
-    if (w->report.shortcuts) print_shortcuts(w->shortcuts);
+    if (w->report.shortcuts) {
+        print_shortcuts(w->shortcuts);
+        print_shortcut_rows(w->shortcuts);
+    }
     code = print_wrong(c, w, err);
     if (!code && w->other) code = print_comparison(c, w->evaluation, w->other, w->report.other_name, err);
     if (!code && cli_given(c, "output")) printf("\nreport: %s/report.html\n", cli_string(c, "output"));
@@ -376,7 +399,7 @@ const cli_verb verb_eval = {
         "where a model looks that has learnt frames or overlaid text instead of birds.\n\n"
         "With --shortcuts the same pictures are judged again with a black frame, a date in a corner, a bar with "
         "text, from 128 and 192 pixels, and without colour: how many verdicts change for each label, and which way "
-        "p moves.\n\n"
+        "p moves; and how many change in each source.\n\n"
         "With --backend rknn-sim Rockchip's toolkit (siskin rknn setup) quantises the float MODEL as siskin export "
         "--rknn does and its simulator of the NPU answers, some 30 ms a picture: the same pictures, rule and "
         "report.\n\n"

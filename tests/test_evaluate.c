@@ -254,6 +254,25 @@ static void shortcuts(void **state) {
             assert_true(found[k].flips[label] <= n && found[k].name[0]);
         }
     }
+    for (int k = 0; k < SK_SHORTCUT_COUNT; k++) { /* two cameras, two labels: the parts of the whole */
+        assert_int_equal(found[k].row_count, 4);
+        for (int label = 0; label < 2; label++) {
+            size_t n = 0, flips = 0;
+            double dp = 0;
+            for (int row = label; row < 4; row += 2) {
+                const sk_shortcut_row *r = &found[k].rows[row];
+                assert_string_equal(r->source, row < 2 ? "cam0" : "cam1");
+                assert_int_equal(r->label, label);
+                n += r->n;
+                flips += r->flips;
+                dp += r->mean_dp * (double)r->n;
+            }
+            assert_int_equal(n, found[k].n[label]);
+            assert_int_equal(flips, found[k].flips[label]);
+            assert_true(fabs(dp / (double)n - found[k].mean_dp[label]) < 1e-9);
+        }
+    }
+    sk_shortcuts_free(found);
     const sk_hooks hooks = {.cancelled = stop_at_once};
     const long live = sk_memory_live();
     assert_int_equal(sk_evaluation_shortcuts(e, classifier, cache, &hooks, again, &err), SK_ERR_CANCELLED);
@@ -261,6 +280,7 @@ static void shortcuts(void **state) {
         sk_memory_fail_at(at, 0);
         const sk_status status = sk_evaluation_shortcuts(e, classifier, cache, NULL, again, &err);
         sk_memory_fail_at(-1, 0);
+        if (status == SK_OK) sk_shortcuts_free(again);
         assert_true(status == SK_OK || status == SK_ERR_MEMORY);
         assert_int_equal(sk_memory_live(), live);
     }

@@ -312,9 +312,13 @@ static const scene scenes[] = {{"many", 1250, 215, 3, 1, 1, SK_CROPS_THREE},
                                {"birds", 90, 6, 2, 0, 0, SK_CROPS_SQUEEZE},
                                {"single", 1, 1, 1, 0, 0, SK_CROPS_ONE}};
 
+/* Of two sources: `garden & co` with 10 pictures, 3 of which change, and `woods`. */
+static sk_shortcut_row shortcut_rows[2] = {{"garden & co", SK_LABEL_NOBIRD, 10, 3, .25},
+                                           {"woods", SK_LABEL_BIRD, 4, 0, -.125}};
+#define ROWS shortcut_rows, 2
 static const sk_shortcut shortcuts[SK_SHORTCUT_COUNT] = {
-    {"a", {10, 4}, {3, 0}, {.25, -.125}}, {"b", {0, 4}, {0, 1}, {0, 1}}, {"c", {0}, {0}, {0}},
-    {"d", {1, 1}, {1, 1}, {1, -1}},       {"e", {0}, {0}, {0}},          {"f", {0}, {0}, {0}}};
+    {"a", {10, 4}, {3, 0}, {.25, -.125}, ROWS}, {"b", {0, 4}, {0, 1}, {0, 1}, ROWS}, {"c", {0}, {0}, {0}, ROWS},
+    {"d", {1, 1}, {1, 1}, {1, -1}, ROWS},       {"e", {0}, {0}, {0}, ROWS},          {"f", {0}, {0}, {0}, ROWS}};
 
 static void report(void **state) {
     (void)state;
@@ -405,6 +409,11 @@ static void document(void **state) {
     assert_int_equal(cJSON_GetArraySize(changes), SK_SHORTCUT_COUNT);
     assert_true(number(cJSON_GetObjectItem(first, "nobird"), "flips") == 3);
     assert_true(number(cJSON_GetObjectItem(first, "bird"), "mean_dp") == -.125);
+    const cJSON *places = cJSON_GetObjectItem(first, "sources"), *garden = cJSON_GetArrayItem(places, 0);
+    assert_int_equal(cJSON_GetArraySize(places), 2);
+    assert_string_equal(cJSON_GetObjectItem(garden, "name")->valuestring, "garden & co");
+    assert_string_equal(cJSON_GetObjectItem(garden, "label")->valuestring, "nobird");
+    assert_true(number(garden, "flips") == 3 && number(garden, "n") == 10 && number(garden, "mean_dp") == .25);
     sk_looks_free(looks);
     cJSON_Delete(json);
     sk_text_free(&text);

@@ -165,13 +165,23 @@ void sk_looks_free(sk_looks *looks);
 /* The pictures of an evaluation judged again by the same rule after one change: a black frame of 8 % of the side, a
  * date in the lower right corner or on a black bar below (drawn into each crop), resolution lost to a shorter side of
  * 128 or 192 pixels, no colour. Index of the arrays: label, 0 no bird, 1 bird. */
+typedef struct sk_shortcut_row {
+    const char *source; /* belongs to the dataset */
+    sk_label label;
+    size_t n, flips;
+    double mean_dp;
+} sk_shortcut_row;
 typedef struct sk_shortcut {
     const char *name; /* constant */
     size_t n[SK_CLASS_COUNT], flips[SK_CLASS_COUNT]; /* flips: verdicts that are not what they were */
     double mean_dp[SK_CLASS_COUNT]; /* mean change of p of bird of the centre crop; 0 without pictures */
+    sk_shortcut_row *rows;          /* the same of every source and label, by source, then label */
+    size_t row_count;
 } sk_shortcut;
+/* After success `out` is released with sk_shortcuts_free. */
 sk_status sk_evaluation_shortcuts(const sk_evaluation *evaluation, sk_classifier *classifier, const sk_cache *cache,
                                   const sk_hooks *hooks, sk_shortcut out[SK_SHORTCUT_COUNT], sk_error *err);
+void sk_shortcuts_free(sk_shortcut shortcuts[SK_SHORTCUT_COUNT]);
 
 /* Two models over the same pictures, e.g. float and int8. */
 typedef struct sk_comparison {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What changes when a picture gets the marks of another source: the same pictures are judged again with a frame, a
  * camera's text, less resolution, no colour. None of these has to do with a bird. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/base.h"
@@ -57,7 +58,62 @@ typedef struct judging {
     int crops, size, threads;
     size_t first; /* outcome that the batch begins with */
     effect what;
+    size_t *row_of; /* of every outcome: its source and label */
 } judging;
+
+/* ---- sources and labels ------------------------------------------------------------------------------------------ */
+
+typedef struct place {
+    const char *source;
+    int bird;
+    size_t index; /* of the outcome */
+} place;
+
+static int by_place(const void *a, const void *b) {
+    const place *x = a, *y = b;
+    const int order = strcmp(x->source, y->source);
+    return order ? order : x->bird - y->bird;
+}
+
+/* Numbers sources and labels in order and gives every change a row for each. */
+static sk_status make_rows(judging *j, sk_shortcut *out, sk_error *err) {
+    const size_t n = j->e->n;
+    place *places = sk_alloc(n ? n : 1, sizeof *places);
+    j->row_of = sk_alloc(n ? n : 1, sizeof *j->row_of);
+    size_t rows = 0;
+    int failed = !places || !j->row_of;
+    for (size_t i = 0; i < n && !failed; i++) {
+        const sk_sample *s = &j->e->samples[i];
+        places[i] = (place){s->source ? s->source : "", s->label == SK_LABEL_BIRD, i};
+    }
+    if (!failed) qsort(places, n, sizeof *places, by_place);
+    for (size_t i = 0; i < n && !failed; i++) {
+        rows += i == 0 || by_place(&places[i - 1], &places[i]) != 0;
+        j->row_of[places[i].index] = rows - 1;
+    }
+    for (int what = 0; what < SK_SHORTCUT_COUNT && !failed; what++) {
+        out[what].rows = sk_calloc(rows ? rows : 1, sizeof *out[what].rows);
+        out[what].row_count = rows;
+        failed = !out[what].rows;
+        for (size_t i = 0; i < n && !failed; i++) {
+            sk_shortcut_row *row = &out[what].rows[j->row_of[places[i].index]];
+            row->source = places[i].source;
+            row->label = places[i].bird ? SK_LABEL_BIRD : SK_LABEL_NOBIRD;
+        }
+    }
+    sk_free(places);
+    return failed ? sk_fail_memory(err, "the shortcut checks") : SK_OK;
+}
+
+void sk_shortcuts_free(sk_shortcut shortcuts[SK_SHORTCUT_COUNT]) {
+    for (int i = 0; i < SK_SHORTCUT_COUNT; i++) {
+        sk_free(shortcuts[i].rows);
+        shortcuts[i].rows = NULL;
+        shortcuts[i].row_count = 0;
+    }
+}
+
+/* ---- judging ----------------------------------------------------------------------------------------------------- */
 
 /* The i-th picture of the batch. */
 static sk_status prepare_nth(void *user, int i, sk_error *err) {
@@ -79,9 +135,15 @@ static sk_status judge_batch(judging *j, int n, sk_shortcut *out, sk_error *err)
         float p[3] = {0};
         for (int c = 0; c < j->crops; c++) p[c] = j->p[(i * j->crops + c) * SK_CLASS_COUNT + SK_LABEL_BIRD];
         const sk_verdict is = sk_decide(p, j->crops, o->threshold, o->penalty);
+        const size_t flips = (is.bird != 0) != (was->bird != 0);
+        const double dp = (double)is.p[0] - (double)was->p[0];
+        sk_shortcut_row *row = &out->rows[j->row_of[at]];
         out->n[bird]++;
-        out->flips[bird] += (is.bird != 0) != (was->bird != 0);
-        out->mean_dp[bird] += (double)is.p[0] - (double)was->p[0];
+        out->flips[bird] += flips;
+        out->mean_dp[bird] += dp;
+        row->n++;
+        row->flips += flips;
+        row->mean_dp += dp;
     }
     return status;
 }
@@ -113,11 +175,15 @@ sk_status sk_evaluation_shortcuts(const sk_evaluation *e, sk_classifier *classif
     j.images = sk_alloc(most, (size_t)j.size * (size_t)j.size * 3);
     j.p = sk_alloc(most * SK_CLASS_COUNT, sizeof *j.p);
     for (int i = 0; i < SK_SHORTCUT_COUNT; i++) out[i] = (sk_shortcut){.name = names[i]};
-    const sk_status status =
-        j.images && j.p ? judge_all(&j, hooks, out, err) : sk_fail_memory(err, "the shortcut checks");
-    for (int i = 0; i < SK_SHORTCUT_COUNT; i++)
+    sk_status status = j.images && j.p ? make_rows(&j, out, err) : sk_fail_memory(err, "the shortcut checks");
+    if (!status) status = judge_all(&j, hooks, out, err);
+    for (int i = 0; i < SK_SHORTCUT_COUNT; i++) {
         for (int label = 0; label < SK_CLASS_COUNT; label++)
             if (out[i].n[label]) out[i].mean_dp[label] /= (double)out[i].n[label];
+        for (size_t k = 0; k < out[i].row_count && !status; k++) out[i].rows[k].mean_dp /= (double)out[i].rows[k].n;
+    }
+    if (status) sk_shortcuts_free(out);
+    sk_free(j.row_of);
     sk_free(j.images);
     sk_free(j.p);
     return status;

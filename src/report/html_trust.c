@@ -50,6 +50,22 @@ static void put_change(sk_text *out, double change, size_t n) {
     else sk_text_add(out, "<td>\xe2\x80\x93</td>");
 }
 
+/* Sources and labels down, changes across. */
+static void put_shortcut_rows(const sk_shortcut *shortcuts, sk_text *out) {
+    sk_text_add(out, "<h3>Verdicts changed, per source</h3>\n<div class=\"scroll\"><table>\n<tr><th>Source</th>"
+                     "<th>Label</th><th>Pictures</th>");
+    for (int i = 0; i < SK_SHORTCUT_COUNT; i++) sk_text_add(out, "<th>%s</th>", shortcuts[i].name);
+    for (size_t k = 0; k < shortcuts[0].row_count; k++) {
+        const sk_shortcut_row *first = &shortcuts[0].rows[k];
+        sk_text_add(out, "</tr>\n<tr><td>");
+        sk_html_text(out, *first->source ? first->source : "(none)");
+        sk_text_add(out, "</td><td>%s</td><td>%zu</td>", sk_verdict_words(first->label == SK_LABEL_BIRD), first->n);
+        for (int i = 0; i < SK_SHORTCUT_COUNT; i++)
+            put_share(out, shortcuts[i].rows[k].flips, shortcuts[i].rows[k].n);
+    }
+    sk_text_add(out, "</tr>\n</table></div>\n");
+}
+
 void sk_html_shortcuts(const sk_page *page, sk_text *out) {
     sk_text_add(out,
                 "<h2>Shortcuts</h2>\n<p>The same pictures judged again with the marks of another source, none of "
@@ -66,6 +82,7 @@ void sk_html_shortcuts(const sk_page *page, sk_text *out) {
         sk_text_add(out, "</tr>\n");
     }
     sk_text_add(out, "</table></div>\n");
+    if (page->in->shortcuts[0].row_count) put_shortcut_rows(page->in->shortcuts, out);
 }
 
 static void put_border_rows(const sk_looks *looks, sk_text *out) {

@@ -130,6 +130,16 @@ static void put_shortcuts(sk_text *out, const sk_shortcut *shortcuts) {
             put_number(out, ", \"mean_dp\": ", shortcuts[i].mean_dp[label]);
             sk_text_add(out, "}");
         }
+        sk_text_add(out, ", \"sources\": [");
+        for (size_t k = 0; k < shortcuts[i].row_count; k++) {
+            const sk_shortcut_row *row = &shortcuts[i].rows[k];
+            put_text(out, k ? ", {\"name\": " : "{\"name\": ", row->source);
+            sk_text_add(out, ", \"label\": \"%s\", \"n\": %zu, \"flips\": %zu", sk_label_name(row->label), row->n,
+                        row->flips);
+            put_number(out, ", \"mean_dp\": ", row->mean_dp);
+            sk_text_add(out, "}");
+        }
+        sk_text_add(out, "]");
         sk_text_add(out, "}");
     }
     sk_text_add(out, "]");
