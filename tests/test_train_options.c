@@ -5,6 +5,7 @@
 
 #include "formats/tensors.h"
 #include "train_help.h"
+#include "weights/weights.h"
 
 /* Everything at once, for an optimiser. */
 static sk_train_options rich_options(sk_optimizer kind) {
@@ -293,12 +294,135 @@ static void test_run_json(void **unused) {
     sk_free(dir);
 }
 
+/* ---- weights that are adjusted and kept ------------------------------------------------------------------------- */
+/* Pretrained weights with a few far out. */
+static char *make_pretrained(void) {
+    const sk_train_options options = small_options();
+    char *path = in_root("pretrained.safetensors");
+    sk_model *model = NULL;
+    sk_tensor w;
+    assert_int_equal(sk_model_create(&options.card, 77, &model, NULL), SK_OK);
+    assert_int_equal(sk_model_find_tensor(model, "features.4.block.1.0.weight", &w, NULL), SK_OK);
+    for (size_t i = 0; i < w.count; i += 211) w.data[i] *= 40;
+    assert_int_equal(sk_model_write(model, path, NULL), SK_OK);
+    sk_model_free(model);
+    return path;
+}
+
+/* Largest factor by which a weight of the features is outside the limits of the pretrained ones. */
+static double outside(const char *run, const char *pretrained, sk_adjust_on on) {
+    const sk_adjust_options o = {.method = SK_ADJUST_SIGMA, .on = on, .layers = "features.*"};
+    char path[600];
+    sk_model *first = NULL, *last = NULL;
+    sk_limits *limits = NULL;
+    sk_site *sites = NULL;
+    size_t count = 0;
+    double most = 0;
+    snprintf(path, sizeof path, "%s/%s/last.safetensors", root, run);
+    assert_int_equal(sk_model_read(pretrained, &first, NULL), SK_OK);
+    assert_int_equal(sk_model_read(path, &last, NULL), SK_OK);
+    assert_int_equal(sk_limits_create(first, &o, &limits, NULL), SK_OK);
+    assert_int_equal(sk_sites_make(last, "features.*", &sites, &count, NULL), SK_OK);
+    assert_int_equal(count, limits->count);
+    for (size_t s = 0; s < count; s++)
+        for (size_t i = 0; i < sites[s].weight.count; i++) {
+            const double scale = on == SK_ADJUST_FOLDED ? sk_site_scale(&sites[s], i / sites[s].size) : 1;
+            const double value = scale * (double)sites[s].weight.data[i];
+            most = fmax(most, value / (double)limits->bounds[s][0][value > 0]);
+        }
+    sk_free(sites);
+    sk_limits_free(limits);
+    sk_model_free(first);
+    sk_model_free(last);
+    return most;
+}
+
+static void test_adjusted(void **unused) {
+    (void)unused;
+    char *pretrained = make_pretrained();
+    sk_train_options options = small_options();
+    options.pretrained = pretrained;
+    options.epochs = 2;
+    train(paint, "unadjusted", &options);
+    options.adjust = SK_ADJUST_SIGMA;
+    options.adjust_on = SK_ADJUST_RAW;
+    train(paint, "adjusted", &options);
+    options.adjust_keep = 1;
+    train(paint, "kept", &options);
+    options.adjust_on = SK_ADJUST_FOLDED;
+    train(paint, "kept_folded", &options);
+    options.adjust = SK_ADJUST_NONE;
+    options.adjust_keep = 0;
+    options.range_penalty = 100; /* times lr: a fifth of the excess per step */
+    train(paint, "pulled", &options);
+    const double plain = outside("unadjusted", pretrained, SK_ADJUST_RAW);
+    assert_true(plain > 3);
+    assert_true(outside("adjusted", pretrained, SK_ADJUST_RAW) > 1.0001);
+    assert_true(outside("adjusted", pretrained, SK_ADJUST_RAW) < plain);
+    assert_true(outside("kept", pretrained, SK_ADJUST_RAW) <= 1);
+    assert_true(outside("kept_folded", pretrained, SK_ADJUST_FOLDED) <= 1.00001);
+    assert_true(outside("kept", pretrained, SK_ADJUST_FOLDED) > 1.01); /* batch norm scaled them up again */
+    assert_true(outside("pulled", pretrained, SK_ADJUST_RAW) < plain / 2);
+    sk_free(pretrained);
+}
+
+/* Also when the pretrained file is gone by the time the run is resumed, and with averages and a frozen beginning. */
+static void test_adjusted_same_bytes(void **unused) {
+    (void)unused;
+    char *pretrained = make_pretrained();
+    sk_train_options options = rich_options(SK_OPTIMIZER_ADAMW);
+    options.pretrained = pretrained;
+    options.adjust = SK_ADJUST_TUKEY;
+    options.adjust_keep = 1;
+    options.range_penalty = 30;
+    train(paint, "limits_whole", &options);
+    options.threads = 2;
+    options.epochs = 3;
+    train_in_pieces("limits_pieces", options);
+    assert_same_run("limits_whole", "limits_pieces");
+    options.threads = 1;
+    stopper user = {.left = 16};
+    const sk_hooks hooks = {.user = &user, .cancelled = stop_soon};
+    char *dir = in_root("limits_gone");
+    assert_int_equal(sk_train(paint, dir, &options, &hooks, NULL, NULL, NULL), SK_ERR_CANCELLED);
+    assert_int_equal(remove(pretrained), 0);
+    options.resume = 1;
+    train(paint, "limits_gone", &options);
+    assert_same_run("limits_whole", "limits_gone");
+    options.adjust_k = 2;
+    expect_failure(paint, "limits_gone", &options, SK_ERR_MISMATCH, "--adjust-k 0");
+    sk_free(dir);
+    sk_free(pretrained);
+}
+
+static void test_adjust_refused(void **unused) {
+    (void)unused;
+    sk_train_options options = small_options();
+    options.adjust = SK_ADJUST_SIGMA;
+    expect_failure(paint, "no", &options, SK_ERR_ARGUMENT, "--adjust is about pretrained weights");
+    options.pretrained = "x";
+    options.adjust_k = .01f;
+    expect_failure(paint, "no", &options, SK_ERR_ARGUMENT, "--adjust-k: k of sigma is 0.01");
+    options.adjust = SK_ADJUST_NONE;
+    options.adjust_k = 0;
+    options.adjust_keep = 1;
+    expect_failure(paint, "no", &options, SK_ERR_ARGUMENT, "--adjust-keep needs --adjust");
+    options.adjust_keep = 0;
+    options.range_penalty = 501;
+    expect_failure(paint, "no", &options, SK_ERR_ARGUMENT, "a step would overshoot");
+    options.pretrained = NULL;
+    options.range_penalty = 1;
+    expect_failure(paint, "no", &options, SK_ERR_ARGUMENT, "--range-penalty is about pretrained weights");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_bytes),        cmocka_unit_test(test_average),
         cmocka_unit_test(test_what_stands_still), cmocka_unit_test(test_patience),
         cmocka_unit_test(test_rate_in_log),       cmocka_unit_test(test_refused),
         cmocka_unit_test(test_first_format),      cmocka_unit_test(test_run_json),
+        cmocka_unit_test(test_adjusted),          cmocka_unit_test(test_adjusted_same_bytes),
+        cmocka_unit_test(test_adjust_refused),
     };
     return cmocka_run_group_tests_name("train options", tests, setup, teardown);
 }

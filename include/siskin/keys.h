@@ -55,7 +55,19 @@
     X("patience", "patience", 0, INT, patience, "N", 0, 1000000, NULL,                                                \
       "stop after so many epochs without a better one; 0 for never")                                                  \
     X("clip_repeat", "clip-repeat", 0, INT, clip_repeat, "N", 1, 1000, NULL,                                          \
-      "how often a clip's frame comes per epoch")
+      "how often a clip's frame comes per epoch")                                                                     \
+    X("adjust", "adjust", 0, CHOICE, adjust, "METHOD", 0, 0, "none|sigma|percentile|tukey",                           \
+      "pull outliers of the pretrained convolutions in before the first step")                                        \
+    X("adjust_k", "adjust-k", 0, FLOAT, adjust_k, "K", 0, 100, NULL,                                                  \
+      "deviations, percentile or interquartile ranges; 0 for 3, 99.9, 3")                                             \
+    X("adjust_on", "adjust-on", 0, CHOICE, adjust_on, "WHICH", 0, 0, "folded|raw",                                    \
+      "weights as batch norm scales them, or as they are")                                                            \
+    X("adjust_per", "adjust-per", 0, CHOICE, adjust_per, "GROUP", 0, 0, "tensor|channel",                             \
+      "limits of a whole tensor or of each output channel")                                                           \
+    X("adjust_keep", "adjust-keep", 0, FLAG, adjust_keep, NULL, 0, 0, NULL,                                           \
+      "after every step, back into the limits that --adjust had")                                                     \
+    X("range_penalty", "range-penalty", 0, FLOAT, range_penalty, "W", 0, 1000000, NULL,                               \
+      "pull of wide weights and batch norms to their limits, times lr; 0 for none")
 
 /* Section [augment] of a recipe: siskin/augment.h. */
 #define SK_TRAIN_KEYS_AUGMENT(X)                                                                                      \

@@ -5,6 +5,7 @@
 
 #include "siskin/eval.h"
 #include "siskin/train.h"
+#include "siskin/weights.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -32,6 +33,26 @@ typedef struct sk_saliency_picture {
 /* Sheet of pictures beside their maps, at most 60. title NULL: "What the model looked at". */
 sk_status sk_plot_saliency(const char *path, const char *title, const sk_saliency_picture *pictures, size_t count,
                            sk_error *err);
+
+/* ---- weights and activations: a strip per layer, in the order of execution, on a logarithmic axis ---------------- */
+/* The largest magnitudes of the folded tensors' channels: line from the least to the largest, box over the middle half.
+ * Below in grey those of the raw tensors or, if `before` is given, those of the same tensors before they were adjusted.
+ * Named in colour: layers of which rknn-toolkit2 warns, and tensors whose channels differ more than 30-fold. MISMATCH
+ * if `before` has other tensors. */
+sk_status sk_plot_weights(const char *path, const char *title, const sk_weights *weights, const sk_weights *before,
+                          sk_error *err);
+/* The largest magnitudes of the channels' outputs, in grey their 99.9th percentiles. Named in colour: layers with less
+ * than four steps of int8 in the lobe of hard-swish, and those whose channels differ more than 30-fold. */
+sk_status sk_plot_activations(const char *path, const sk_activations *activations, sk_error *err);
+/* Counts of the folded weights of one tensor, logarithmic, and of the raw ones as a line. */
+sk_status sk_plot_weight_histogram(const char *path, const sk_weight_row *row, sk_error *err);
+/* Writes weights.tsv, weights.json, weights.png and .svg (the strips), histograms/LAYER.png and .svg and, unless
+ * activations is NULL, activations.tsv, channels.tsv, activations.png and .svg into `dir` (docs/formats.md). */
+sk_status sk_weights_write(const char *dir, const char *model, const sk_weights *weights,
+                           const sk_activations *activations, const sk_hooks *hooks, sk_error *err);
+/* What weights.json holds, with a NUL that is not counted; released with sk_free_bytes. */
+sk_status sk_weights_json(const char *model, const sk_weights *weights, const sk_activations *activations,
+                          uint8_t **bytes, size_t *size, sk_error *err);
 
 /* Writes evaluation.json (docs/formats.md), confusion.*, roc.*, histogram.*, reliability.*, tsne.* (if the evaluation
  * kept features), saliency_certain.*, saliency_uncertain.*, saliency_wrong.* (if there are looks), wrong.png and a

@@ -7,6 +7,7 @@
 #include "siskin/dataset.h"
 #include "siskin/model.h"
 #include "siskin/ranks.h"
+#include "siskin/weights.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -42,6 +43,14 @@ typedef struct sk_train_options {
     int freeze_bn;           /* batch norm uses and keeps its running statistics */
     int patience;            /* stop after so many epochs without a better one; 0: never */
     int clip_repeat;         /* each clip frame of the training part is seen this often per epoch, default 1 */
+    sk_adjust adjust;        /* pulls the convolutions of `pretrained` in before the first step; none */
+    float adjust_k;          /* of sk_adjust_options, as the two below */
+    sk_adjust_on adjust_on;
+    sk_adjust_per adjust_per;
+    int adjust_keep;         /* after every step, back into the limits that adjust had: raw weights are clamped,
+                              * channels whose folded weights left them get a smaller gamma */
+    float range_penalty;     /* lr times this is the share that a step takes away of every excess over the limits (of
+                              * adjust, or of sigma 3), and of |beta| + 4 |gamma| over 6; 0: none */
     sk_augment augment;      /* sk_augment_seed() */
     uint64_t seed;
     int threads;             /* 0: all cores */

@@ -229,7 +229,7 @@ double sk_panel_y(const sk_panel *p, double value) {
 
 static void tick_text(const sk_axis *axis, double value, char out[32]) {
     if (axis->logarithmic) {
-        snprintf(out, 32, "%.0f", pow(10, value));
+        snprintf(out, 32, value < 0 ? "%.4g" : "%.0f", pow(10, value));
         return;
     }
     const double scale = axis->percent ? 100 : 1, step = axis->step * scale;

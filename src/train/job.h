@@ -18,6 +18,7 @@ typedef struct sk_job {
     sk_engine *engine;
     int engine_head; /* the engine trains the classifier alone */
     sk_update *update;
+    sk_limits *limits; /* that weights are held to or pulled towards; NULL: none */
     sk_run_state state;
     float *logits; /* of the validation part */
     int *labels;

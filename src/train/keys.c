@@ -196,6 +196,17 @@ sk_status sk_train_options_check(const sk_train_options *o, sk_error *err) {
     if (o->optimizer == SK_OPTIMIZER_ADAM && o->weight_decay > 0)
         return sk_fail(err, SK_ERR_ARGUMENT, "--weight-decay is %g, but Adam has none; give --optimizer adamw",
                        (double)o->weight_decay);
+    const sk_adjust_options adjust = {.method = o->adjust, .k = o->adjust_k};
+    const sk_status status = sk_adjust_check(&adjust, err);
+    if (status != SK_OK) return sk_error_prefix(err, status, "--adjust-k");
+    if ((o->adjust || o->range_penalty > 0) && !o->pretrained)
+        return sk_fail(err, SK_ERR_ARGUMENT, "--%s is about pretrained weights; give --pretrained FILE",
+                       o->adjust ? "adjust" : "range-penalty");
+    if (o->adjust_keep && !o->adjust)
+        return sk_fail(err, SK_ERR_ARGUMENT, "--adjust-keep needs --adjust sigma, percentile or tukey");
+    if (o->range_penalty * o->lr > 1)
+        return sk_fail(err, SK_ERR_ARGUMENT, "--range-penalty %g times --lr %g is above 1: a step would overshoot",
+                       (double)o->range_penalty, (double)o->lr);
     if (o->warmup > (float)o->epochs)
         return sk_fail(err, SK_ERR_ARGUMENT, "--warmup of %g epochs is longer than the run of --epochs %d",
                        (double)o->warmup, o->epochs);

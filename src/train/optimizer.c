@@ -82,38 +82,57 @@ void sk_update_values(const sk_update_options *o, int decays, uint64_t t, double
                            (float)EPSILON);
 }
 
-static void average_piece(float keep, size_t count, const float *w, float *average) {
-    for (size_t k = 0; k < count; k++) average[k] = keep * average[k] + (1 - keep) * w[k];
+/* Whom a pass over the tensors calls. */
+typedef void (*tensor_work)(const sk_update *u, size_t i, const sk_tensor *tensor, const float *gradient, double by);
+
+static sk_status all_tensors(sk_update *u, const sk_engine *engine, tensor_work work, double by, sk_error *err) {
+    for (size_t i = 0; i < u->count; i++) {
+        sk_tensor tensor;
+        const sk_status status = sk_model_tensor(u->model, i, &tensor, err);
+        if (status != SK_OK) return status;
+        work(u, i, &tensor, u->first[i] ? sk_engine_gradient(engine, i) : NULL, by);
+    }
+    return SK_OK;
 }
 
-static void step_tensor(const sk_update *u, size_t i, const sk_tensor *tensor, const float *gradient, double lr,
-                        float keep) {
+static void step_tensor(const sk_update *u, size_t i, const sk_tensor *tensor, const float *gradient, double lr) {
     const long pieces = (long)((tensor->count + PIECE - 1) / PIECE);
     const int threads = pieces < u->options.threads ? (int)pieces : u->options.threads;
+    if (!gradient) return;
     /* Features that stood still have no past that Adam's bias correction could know of. */
     const uint64_t t = is_feature(tensor) ? u->step - u->options.head_steps : u->step;
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
     for (long p = 0; p < pieces; p++) {
         const size_t at = (size_t)p * PIECE, left = tensor->count - at, count = left < PIECE ? left : PIECE;
         float *second = u->second[i] ? u->second[i] + at : NULL;
-        if (gradient)
-            sk_update_values(&u->options, tensor->rank > 1, t, lr, count, tensor->data + at, gradient + at,
-                             u->first[i] + at, second);
-        if (u->average[i]) average_piece(keep, count, tensor->data + at, u->average[i] + at);
+        sk_update_values(&u->options, tensor->rank > 1, t, lr, count, tensor->data + at, gradient + at,
+                         u->first[i] + at, second);
     }
+}
+
+static void average_tensor(const sk_update *u, size_t i, const sk_tensor *tensor, const float *gradient, double by) {
+    const float keep = (float)by;
+    float *average = u->average[i];
+    (void)gradient;
+    for (size_t k = 0; average && k < tensor->count; k++) average[k] = keep * average[k] + (1 - keep) * tensor->data[k];
+}
+
+/* Weights back towards their limits, or into them. */
+static void limit(const sk_update *u, double lr) {
+    const sk_update_options *o = &u->options;
+    if (!o->limits || o->freeze_features || u->step <= o->head_steps) return;
+    if (o->range_penalty > 0) sk_limits_pull(o->limits, lr * o->range_penalty);
+    if (o->keep) sk_limits_keep(o->limits);
 }
 
 sk_status sk_update_step(sk_update *u, const sk_engine *engine, double lr, sk_error *err) {
     u->step++;
     const double t = (double)u->step;
-    const float keep = (float)fmin(u->options.ema, (1 + t) / (10 + t));
-    for (size_t i = 0; i < u->count; i++) {
-        sk_tensor tensor;
-        const sk_status status = sk_model_tensor(u->model, i, &tensor, err);
-        if (status != SK_OK) return status;
-        step_tensor(u, i, &tensor, u->first[i] ? sk_engine_gradient(engine, i) : NULL, lr, keep);
-    }
-    return SK_OK;
+    sk_status status = all_tensors(u, engine, step_tensor, lr, err);
+    if (status != SK_OK) return status;
+    limit(u, lr);
+    return u->options.ema > 0 ? all_tensors(u, engine, average_tensor, fmin(u->options.ema, (1 + t) / (10 + t)), err)
+                              : SK_OK;
 }
 
 sk_status sk_update_swap(sk_update *u, sk_error *err) {

@@ -6,6 +6,7 @@
 
 #include "net/engine.h"
 #include "siskin/train.h"
+#include "weights/weights.h"
 
 typedef struct sk_update_options {
     sk_optimizer kind;
@@ -14,6 +15,9 @@ typedef struct sk_update_options {
     double ema;          /* 0: no average */
     uint64_t head_steps; /* first steps in which the features stand still; they start counting after them */
     int freeze_features; /* they never move */
+    const sk_limits *limits; /* of the features; NULL: none. Used once these move, between step and average */
+    int keep;                /* sk_limits_keep after every step */
+    double range_penalty;    /* times lr: rate of sk_limits_pull */
     int threads;
 } sk_update_options;
 

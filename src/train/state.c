@@ -66,6 +66,18 @@ static sk_status add_tensors(sk_tensor_file *file, const sk_model *model, const 
     return status;
 }
 
+/* The limits that weights are held to: low and high per group. They are of weights that are gone by now. */
+static sk_status add_limits(sk_tensor_file *file, const sk_limits *limits, sk_error *err) {
+    sk_status status = SK_OK;
+    for (size_t i = 0; status == SK_OK && limits && i < limits->count; i++) {
+        const int shape[2] = {(int)sk_limits_groups(limits, i), 2};
+        char name[256];
+        snprintf(name, sizeof name, "limits.%s", limits->sites[i].weight.name);
+        status = sk_tensors_add(file, name, 2, shape, *limits->bounds[i], err);
+    }
+    return status;
+}
+
 static sk_status set_number(sk_tensor_file *file, const char *key, double value, sk_error *err) {
     char text[40];
     snprintf(text, sizeof text, "%.17g", value);
@@ -88,6 +100,7 @@ sk_status sk_run_save(const char *run_dir, const sk_run_state *state, const sk_m
     if (status == SK_OK) status = set_number(&file, "siskin.train.best_loss", state->best_loss, err);
     if (status == SK_OK) status = sk_tensors_set_card(&file, sk_model_card(model), err);
     if (status == SK_OK) status = add_tensors(&file, model, update, err);
+    if (status == SK_OK) status = add_limits(&file, update->options.limits, err);
     if (status == SK_OK) status = sk_tensors_write_safetensors(path, &file, err);
     sk_tensors_free(&file);
     sk_text_free(&log);
@@ -118,6 +131,15 @@ static sk_status take_tensors(const sk_tensor_file *file, sk_model *model, sk_up
         series_of(update, i, all);
         for (int k = 0; status == SK_OK && k < SERIES; k++)
             if (all[k].data) status = take(file, all[k].prefix, &tensor, all[k].data, path, err);
+    }
+    return status;
+}
+
+static sk_status take_limits(const sk_tensor_file *file, const sk_limits *limits, const char *path, sk_error *err) {
+    sk_status status = SK_OK;
+    for (size_t i = 0; status == SK_OK && limits && i < limits->count; i++) {
+        const sk_tensor shape = {.name = limits->sites[i].weight.name, .count = 2 * sk_limits_groups(limits, i)};
+        status = take(file, "limits.", &shape, *limits->bounds[i], path, err);
     }
     return status;
 }
@@ -157,6 +179,7 @@ sk_status sk_run_load(const char *run_dir, sk_run_state *state, sk_model *model,
                     : sk_fail(err, SK_ERR_FORMAT, "%s is not the state of a training run", path);
     if (status == SK_OK) status = take_counters(&file, path, state, update, err);
     if (status == SK_OK) status = take_tensors(&file, model, update, path, err);
+    if (status == SK_OK) status = take_limits(&file, update->options.limits, path, err);
     sk_card card = *sk_model_card(model);
     if (status == SK_OK) status = sk_tensors_get_card(&file, &card, NULL, err);
     if (status != SK_OK) goto done;

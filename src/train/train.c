@@ -97,6 +97,9 @@ static sk_status open_update(sk_job *j, sk_error *err) {
                                        .ema = (double)o->ema,
                                        .head_steps = (uint64_t)o->head_epochs * sk_loader_steps(j->train),
                                        .freeze_features = o->freeze_features,
+                                       .limits = j->limits,
+                                       .keep = o->adjust_keep,
+                                       .range_penalty = (double)o->range_penalty,
                                        .threads = o->threads};
     return sk_update_create(j->model, &options, &j->update, err);
 }
@@ -111,6 +114,30 @@ static sk_status load_pretrained(sk_job *j, sk_error *err) {
     if (note[0]) sk_log(j->hooks, SK_LOG_NOTE, "%s", note);
     sk_model_set_card(j->model, &j->options.card);
     return SK_OK;
+}
+
+/* Limits are those of the pretrained weights, which are clamped to them. A resumed run gets the model and the limits
+ * out of its state: then these are only made room for. */
+static sk_status adjust(sk_job *j, int has_state, sk_error *err) {
+    const sk_train_options *o = &j->options;
+    const sk_adjust_options options = {.method = o->adjust ? o->adjust : SK_ADJUST_SIGMA,
+                                       .k = o->adjust_k,
+                                       .on = o->adjust_on,
+                                       .per = o->adjust_per,
+                                       .layers = "features.*"};
+    size_t moved = 0, total = 0;
+    if (!o->adjust && !(o->range_penalty > 0)) return SK_OK;
+    const sk_status status = sk_limits_create(j->model, &options, &j->limits, err);
+    for (size_t i = 0; status == SK_OK && o->adjust && !has_state && i < j->limits->count; i++) {
+        sk_adjust_row row;
+        sk_limits_clamp(j->limits, i, &row);
+        moved += row.moved;
+        total += row.count;
+    }
+    if (total)
+        sk_log(j->hooks, SK_LOG_NOTE, "adjusted: %zu of %zu weights of the features pulled in (%.3f %%)", moved, total,
+               100. * (double)moved / (double)total);
+    return status;
 }
 
 static sk_status open_model(sk_job *j, int has_state, sk_error *err) {
@@ -128,8 +155,8 @@ static sk_status open_model(sk_job *j, int has_state, sk_error *err) {
     sk_status status = sk_model_create(&j->options.card, j->options.seed, &j->model, err);
     if (status != SK_OK) return status;
     if (j->options.pretrained && !has_state) status = load_pretrained(j, err);
-    if (status != SK_OK) return status;
-    return open_update(j, err);
+    if (status == SK_OK) status = adjust(j, has_state, err);
+    return status == SK_OK ? open_update(j, err) : status;
 }
 
 /* Small validation parts saturate early: the loss then still tells the better epoch. */
@@ -242,6 +269,7 @@ sk_status sk_train(const sk_dataset *dataset, const char *run_dir, const sk_trai
     if (sk_ranks_lost(j.options.ranks)) status = sk_job_lost(&j, status, err);
     sk_run_state_free(&j.state);
     sk_update_free(j.update);
+    sk_limits_free(j.limits);
     sk_engine_free(j.engine);
     sk_model_free(j.model);
     sk_loader_free(j.train);

@@ -14,13 +14,14 @@ allowed() {
     net) rooms='base kernels net formats' public='status hooks model' ;;
     formats) rooms='base image net formats' public='status hooks image model quant' ;;
     data) rooms='base image data formats' public='status hooks image video dataset' ;;
-    train) rooms='base image kernels net formats data train report' public='status hooks text image dataset model train keys augment ranks report' ;;
+    weights) rooms='base net formats weights' public='status hooks text image dataset model quant weights' ;;
+    train) rooms='base image kernels net formats data weights train report' public='status hooks text image dataset model train keys augment ranks weights report' ;;
     quant) rooms='base kernels net formats quant rt data' public='status hooks image dataset model quant rt classifier' ;;
     npu) rooms='base npu' public='status rt npu' ;;
     rt) rooms='base kernels/int8 rt' public='status hooks rt classifier' ;;
     predict) rooms='base image net formats rt predict kernels/int8' public='status hooks image video model rt classifier' ;;
     eval) rooms='base image data net predict eval formats' public='status hooks image dataset model classifier eval' ;;
-    report) rooms='base image data eval predict formats report' public='status hooks image dataset model classifier eval train report' ;;
+    report) rooms='base image data eval predict formats report' public='status hooks image dataset model classifier eval train weights report' ;;
     rknn) rooms='base formats rknn' public='status hooks image dataset model quant classifier rknn' ;;
     sweep) rooms='base formats train report sweep' public='status hooks text dataset model classifier train eval report sweep' ;;
     *) rooms='' public='' ;;
