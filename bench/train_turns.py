@@ -17,7 +17,7 @@ def options():
     parser.add_argument("--model", default="small", choices=("small", "large"))
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", default="1,2")
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--brief", action="store_true")
     return parser.parse_args()
