@@ -96,10 +96,13 @@ static void print_result(cli *c, const show *s) {
 
 /* Recipe or run folder, then the command line. */
 static sk_status read_options(cli *c, sk_train_options *o, char *pretrained, size_t size, sk_error *err) {
-    const sk_status status = cli_flag(c, "resume")
-                                 ? sk_train_options_read(cli_string(c, "output"), o, pretrained, size, err)
-                                 : sk_recipe_read(cli_string(c, "recipe"), o, err);
-    return status == SK_OK ? take_options(c, o, err) : status;
+    const int resume = cli_flag(c, "resume");
+    sk_status status = resume ? sk_train_options_read(cli_string(c, "output"), o, pretrained, size, err)
+                              : sk_recipe_read(cli_string(c, "recipe"), o, err);
+    if (status == SK_OK) status = take_options(c, o, err);
+    if (status == SK_OK && !resume && sk_recipe_settle(o, cli_given(c, "freeze-bn"), cli_given(c, "head-epochs")))
+        cli_note(c, "without --pretrained there is nothing to keep: the recipe's freeze_bn, head_epochs are left out");
+    return status;
 }
 
 /* A picture to look at before a night is spent. */

@@ -150,6 +150,23 @@ static void set_and_get(void **state) {
         assert_int_equal(sk_train_options_set(&o, "seed", *bad, &err), SK_ERR_ARGUMENT);
 }
 
+static void nothing_to_keep(void **unused) {
+    (void)unused;
+    char weights[] = "first.safetensors";
+    sk_train_options o = sk_train_defaults(SK_ARCH_V3_SMALL);
+    assert_int_equal(sk_recipe_settle(&o, 0, 0), 0);
+    for (int keep = 0; keep < 4; keep++) {
+        o.freeze_bn = 1;
+        o.head_epochs = 2;
+        assert_int_equal(sk_recipe_settle(&o, keep & 1, keep & 2), keep != 3);
+        assert_int_equal(o.freeze_bn, keep & 1);
+        assert_int_equal(o.head_epochs, keep & 2);
+    }
+    o.pretrained = weights;
+    assert_int_equal(sk_recipe_settle(&o, 0, 0), 0);
+    assert_true(o.freeze_bn == 1 && o.head_epochs == 2);
+}
+
 /* docs/recipes.md has a row for every key. */
 static void documented(void **state) {
     (void)state;
@@ -169,6 +186,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads),    cmocka_unit_test(refuses),     cmocka_unit_test(by_name),
         cmocka_unit_test(built_in), cmocka_unit_test(set_and_get), cmocka_unit_test(documented),
+        cmocka_unit_test(nothing_to_keep),
     };
     return cmocka_run_group_tests_name("recipe", tests, NULL, NULL);
 }

@@ -98,6 +98,10 @@ const char *sk_train_options_get(const sk_train_options *options, const sk_train
 sk_status sk_recipe_parse(const char *text, size_t size, const char *name, sk_train_options *options, sk_error *err);
 /* The same of a built-in recipe ("seed", "feeder") or of a file; options->recipe receives its name. */
 sk_status sk_recipe_read(const char *name, sk_train_options *options, sk_error *err);
+/* What a recipe keeps of the first weights is worth nothing in random ones: their batch norm has never seen a picture,
+ * and a classifier learns nothing from their features. Without `pretrained` freeze_bn and head_epochs are switched
+ * off, but for those that somebody asked for by name (`keep_bn`, `keep_head`). 1 if that changed anything. */
+int sk_recipe_settle(sk_train_options *options, int keep_bn, int keep_head);
 const char *sk_recipe_builtin(const char *name); /* its text, NULL: there is none */
 const char *sk_recipe_name(size_t index);        /* of the built-in ones; NULL past the last */
 

@@ -242,6 +242,10 @@ sk_status sk_sweep_seeds(sk_sweep *sweep, int count, sk_error *err) {
 
 /* ---- configurations and runs ------------------------------------------------------------------------------ */
 
+static int is_named(const sk_sweep *sweep, const char *key) {
+    return find_axis(sweep->fixed, sweep->fixed_count, key) || find_axis(sweep->axes, sweep->axis_count, key);
+}
+
 /* Recipe, then what is fixed, then the grid. */
 static sk_status set_options(const sk_sweep *sweep, sk_config *config, sk_error *err) {
     const sk_axis_values *fixed = find_axis(sweep->fixed, sweep->fixed_count, recipe_name);
@@ -257,6 +261,8 @@ static sk_status set_options(const sk_sweep *sweep, sk_config *config, sk_error 
         if (strcmp(sweep->axes[a].name, recipe_name) != 0)
             status = sk_train_options_set(&config->options, sweep->axes[a].name,
                                           sweep->axes[a].values[config->choice[a]], err);
+    if (status == SK_OK)
+        sk_recipe_settle(&config->options, is_named(sweep, "freeze_bn"), is_named(sweep, "head_epochs"));
     if (status == SK_OK) status = sk_train_options_check(&config->options, err);
     return status == SK_OK ? SK_OK : sk_error_prefix(err, status, "%s", config->name);
 }

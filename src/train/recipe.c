@@ -134,6 +134,14 @@ sk_status sk_recipe_parse(const char *text, size_t size, const char *name, sk_tr
     return SK_OK;
 }
 
+int sk_recipe_settle(sk_train_options *options, int keep_bn, int keep_head) {
+    if (options->pretrained) return 0;
+    const int bn = options->freeze_bn && !keep_bn, head = options->head_epochs > 0 && !keep_head;
+    if (bn) options->freeze_bn = 0;
+    if (head) options->head_epochs = 0;
+    return bn || head;
+}
+
 /* ---- by name ------------------------------------------------------------------------------------------------ */
 const char *sk_recipe_name(size_t index) { return index < SK_BUILTIN_COUNT ? sk_builtin_recipes[index].name : NULL; }
 

@@ -140,10 +140,19 @@ static sk_status adjust(sk_job *j, int has_state, sk_error *err) {
     return status;
 }
 
+/* Of a run folder its best weights. */
+static sk_status hash_pretrained(sk_job *j, sk_error *err) {
+    const char *path = j->options.pretrained;
+    char *file = sk_path_is_dir(path) ? sk_path_join(path, SK_RUN_BEST) : sk_strdup(path);
+    const sk_status status = file ? sk_run_file_hash(file, j->pretrained_hash, err) : sk_fail_memory(err, "a path");
+    sk_free(file);
+    return status;
+}
+
 static sk_status open_model(sk_job *j, int has_state, sk_error *err) {
     sk_run_fingerprint(j->dataset, j->cache, j->fingerprint);
     if (j->options.pretrained) {
-        sk_status status = sk_run_file_hash(j->options.pretrained, j->pretrained_hash, has_state ? NULL : err);
+        sk_status status = hash_pretrained(j, has_state ? NULL : err);
         if (status != SK_OK && !has_state) return status;
     }
     /* The first weights have done their work once there is a state: they may be gone. */

@@ -107,6 +107,12 @@ for signal in INT KILL; do
     done
 done
 
+# Random first weights have no statistics to keep, whatever the recipe says; first weights have.
+grep -q '"freeze_bn": false' one/run.json && grep -q '"head_epochs": 0' one/run.json ||
+    fault "the recipe freezes the batch norm of random weights"
+ok train birds -o tuned --pretrained one --epochs 1 --batch 8 -q
+grep -q '"freeze_bn": true' tuned/run.json || fault "the recipe does not keep the statistics of the first weights"
+
 # Every kind of model gives an evaluation and verdicts; the ONNX and the safetensors say the same.
 for algorithm in normal mmse; do
     json quantize one --calibration birds -n 20 --algorithm $algorithm -o $algorithm.skn
