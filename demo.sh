@@ -39,7 +39,7 @@ say "evaluation of the float model"
 run $siskin eval "$demo/run" "$demo/birds" --split test --crops 1
 
 say "int8"
-run $siskin quantize "$demo/run" --calibration "$demo/birds" -n 100 --algorithm mmse -o "$demo/bird.skn"
+run $siskin quantize "$demo/run" --calibration "$demo/birds" -n 100 -o "$demo/bird.skn"
 run $siskin export "$demo/run" --onnx "$demo/bird.onnx"
 run $siskin eval "$demo/bird.skn" "$demo/birds" --split test --crops 3 --penalty .8 >"$demo/int8-3.txt"
 cat "$demo/int8-3.txt"

@@ -186,20 +186,40 @@ static int print_wrong(cli *c, const work *w, sk_error *err) {
     return CLI_OK;
 }
 
+static void print_compared(const sk_comparison *d, const char *name, int width) {
+    char a[32], interval[48];
+    snprintf(interval, sizeof interval, "%+.2f to %+.2f", d->difference_low * 100, d->difference_high * 100);
+    printf("%-*s %8zu %+8.2f   %-18s %6zu %9s %9.2g %9.2g", width, name, d->n, d->accuracy_difference * 100, interval,
+           d->flips, percent(a, d->flip_rate), d->mean_dp, d->max_dp);
+    if (isfinite(d->mean_cosine)) printf(" %9.5f %9.5f", d->mean_cosine, d->least_cosine);
+    printf("\n");
+}
+
 static int print_comparison(cli *c, const sk_evaluation *first, const sk_evaluation *second, const char *name,
                             sk_error *err) {
     sk_comparison d;
-    char a[32];
-    if (sk_evaluation_compare(first, second, &d, err) != SK_OK) return cli_fail(c, err);
+    sk_compared_source *sources = NULL;
+    size_t count = 0;
+    if (sk_evaluation_compare(first, second, &d, err) != SK_OK ||
+        sk_evaluation_compare_sources(first, second, &sources, &count, err) != SK_OK)
+        return cli_fail(c, err);
     const sk_metrics m = sk_evaluation_metrics(second);
     printf("\ncompared with %s\n", name);
     print_metrics(&m);
-    printf(
-        "\naccuracy %+.2f points; %zu of %zu verdicts differ (%s): only the first is right on %zu, only the second on "
-        "%zu\n"
-        "McNemar's exact test p %.4g; p of bird differs by %.2g in the mean, %.2g at most\n",
-        d.accuracy_difference * 100, d.flips, d.n, percent(a, d.flip_rate), d.only_first, d.only_second, d.mcnemar_p,
-        d.mean_dp, d.max_dp);
+    printf("\naccuracy %+.2f points, 95 %% interval over pairs %+.2f to %+.2f; only the first is right on %zu, only "
+           "the second on %zu, McNemar's exact test p %.4g\n\n",
+           d.accuracy_difference * 100, d.difference_low * 100, d.difference_high * 100, d.only_first, d.only_second,
+           d.mcnemar_p);
+    int width = 10;
+    for (size_t i = 0; i < count; i++) {
+        const int length = (int)strlen(sources[i].name);
+        if (length > width) width = length < 48 ? length : 48;
+    }
+    printf("%-*s %8s %8s   %-18s %6s %9s %9s %9s%s\n", width, "source", "pictures", "points", "95 % interval", "flips",
+           "of them", "mean dp", "max dp", isfinite(d.mean_cosine) ? " mean cos. least cos." : "");
+    for (size_t i = 0; i < count; i++) print_compared(&sources[i].comparison, sources[i].name, width);
+    print_compared(&d, "all", width);
+    sk_compared_free(sources);
     return CLI_OK;
 }
 
@@ -243,7 +263,7 @@ static sk_status choose(cli *c, work *w, sk_error *err) {
     e->penalty = cli_given(c, "penalty") ? (float)cli_double(c, "penalty") : card->penalty;
     e->threads = (int)cli_int(c, "threads");
     e->max_bad = (int)cli_int(c, "max-bad");
-    e->with_features = cli_given(c, "output");
+    e->with_features = cli_given(c, "output") || cli_given(c, "compare");
     w->report.tsne = sk_tsne_defaults();
     w->report.tsne.perplexity = cli_double(c, "perplexity");
     w->report.tsne.iterations = (int)cli_int(c, "iterations");
@@ -315,9 +335,7 @@ static sk_status evaluate(cli *c, work *w, sk_error *err) {
     if (!status && w->simulated) status = simulate(c, w, err);
     if (!status) status = sk_evaluate(w->model, w->dataset, w->cache, &w->eval, hooks, &w->evaluation, err);
     if (!status && second) {
-        sk_eval_options plain = w->eval;
-        plain.with_features = 0;
-        status = sk_evaluate(w->other_model, w->dataset, w->cache, &plain, hooks, &w->other, err);
+        status = sk_evaluate(w->other_model, w->dataset, w->cache, &w->eval, hooks, &w->other, err);
     }
     w->report.model_path = w->label[0] ? w->label : model;
     w->report.run_dir = run_of(model, w->run, sizeof w->run);
@@ -403,8 +421,9 @@ const cli_verb verb_eval = {
         "With --backend rknn-sim Rockchip's toolkit (siskin rknn setup) quantises the float MODEL as siskin export "
         "--rknn does and its simulator of the NPU answers, some 30 ms a picture: the same pictures, rule and "
         "report.\n\n"
-        "With --compare a second model judges the same pictures by the same rule: difference of accuracy, verdicts "
-        "that differ, McNemar's exact test, change of p.",
+        "With --compare a second model judges the same pictures by the same rule: difference of accuracy with its "
+        "interval over pairs (Newcombe 1998), verdicts that flip, mean and largest change of p, cosine of the pooled "
+        "features, per source and on the whole, and McNemar's exact test.",
     .examples = "siskin eval run birds -o report\n"
                 "siskin eval run birds --saliency 24 --shortcuts -o report\n"
                 "siskin eval run birds --crops 3 --penalty 0.8 --compare bird.skn -o report\n"

@@ -17,12 +17,6 @@ typedef struct totals {
     size_t float_memory, int8_memory;
 } totals;
 
-static const char *op_name(sk_op op) {
-    static const char *const names[] = {"conv", "depthwise", "pointwise", "pool", "scale", "add", "linear"};
-
-    return names[op];
-}
-
 static const char *act_name(sk_act act) {
     static const char *const names[] = {"-", "relu", "hswish", "hsigmoid"};
 
@@ -64,7 +58,7 @@ static void print_text(const sk_model *model, const totals *t) {
 
         snprintf(in, sizeof in, "%dx%dx%d", l->in_h, l->in_w, l->in_c);
         snprintf(out, sizeof out, "%dx%dx%d", l->out_h, l->out_w, l->out_c);
-        printf("%-29s %-9s %-8s %2d %2d  %-13s %-13s %9" PRIu64 " %11" PRIu64 "\n", l->name, op_name(l->op),
+        printf("%-29s %-9s %-8s %2d %2d  %-13s %-13s %9" PRIu64 " %11" PRIu64 "\n", l->name, sk_op_name(l->op),
                act_name(l->act), l->kernel, l->stride, in, out, l->params, l->macs);
     }
     printf("\nparameters          %12" PRIu64 "\n", t->params);
@@ -88,8 +82,8 @@ static void print_json(const sk_model *model, const totals *t) {
 
         printf("%s{\"name\":\"%s\",\"kind\":\"%s\",\"act\":\"%s\",\"kernel\":%d,\"stride\":%d,\"input\":[%d,%d,%d],"
                "\"output\":[%d,%d,%d],\"params\":%" PRIu64 ",\"macs\":%" PRIu64 "}",
-               i ? "," : "", l->name, op_name(l->op), act_name(l->act), l->kernel, l->stride, l->in_h, l->in_w, l->in_c,
-               l->out_h, l->out_w, l->out_c, l->params, l->macs);
+               i ? "," : "", l->name, sk_op_name(l->op), act_name(l->act), l->kernel, l->stride, l->in_h, l->in_w,
+               l->in_c, l->out_h, l->out_w, l->out_c, l->params, l->macs);
     }
     printf("]}");
 }

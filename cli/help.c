@@ -204,7 +204,7 @@ static void man_all(void) {
     man_examples("siskin import frames.tsv photos.tsv -o birds\nsiskin split birds --ratio 6:2:2 --seed 1\n"
                  "siskin check birds\nsiskin train birds -o run --pretrained bird-small.safetensors\n"
                  "siskin eval run birds --split test -o report\n"
-                 "siskin quantize run --calibration birds --algorithm mmse -o bird.skn\n"
+                 "siskin quantize run --calibration birds -o bird.skn\n"
                  "siskin classify bird.skn clip.mp4\n");
 }
 

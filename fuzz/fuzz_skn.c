@@ -27,7 +27,7 @@ static uint8_t *model(size_t *size) {
         net_make(&net, 16, 8, 5);
         net_picture(16, 1, picture);
         net_run(&net, picture);
-        if (net_build(&net, SK_QUANT_NORMAL, &bytes, &bytes_size, NULL) != SK_OK) {
+        if (net_build(&net, 0, &bytes, &bytes_size, NULL) != SK_OK) {
             abort();
         }
         net_free(&net);

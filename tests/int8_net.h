@@ -190,22 +190,37 @@ static inline void net_picture(int size, uint64_t seed, uint8_t *out) {
     }
 }
 
-/* MMSE here: weight scales and equalised channels; ranges stay those seen. */
-static inline sk_status net_build(test_net *net, sk_quant_algorithm algorithm, uint8_t **bytes, size_t *size,
-                                  sk_error *err) {
+/* Ranges stay those seen; with `steps` weight scales of least error and equalised channels. */
+static inline sk_status net_build(test_net *net, int steps, uint8_t **bytes, size_t *size, sk_error *err) {
+    float *scale[NET_LAYERS] = {NULL};
     net->built = 1;
-    for (size_t i = 0; i < net->count && algorithm == SK_QUANT_MMSE; i++) {
+    for (size_t i = 0; i < net->count && steps; i++) {
+        const sk_layer *l = &net->layers[i];
         sk_range range = {0};
         if (net->equal[i]) {
-            sk_channels_equalize(net->equal[i], net->high, net->layers[i].out_c, &range);
+            sk_channels_equalize(net->equal[i], net->high, l->out_c, &range);
             net->range[i][0] = range.low;
             net->range[i][1] = range.high;
         }
     }
+    const sk_quant_net folded = {&net->card, net->layers, net->count, net->weight, net->bias};
+    for (size_t i = 0; i < net->count && steps; i++) {
+        float row[1024];
+        if (net_has_weights(&net->layers[i])) {
+            scale[i] = calloc((size_t)net->layers[i].out_c, sizeof(float));
+            for (int c = 0; c < net->layers[i].out_c; c++) {
+                sk_quant_effective(&folded, net->equal, i, c, row);
+                scale[i][c] = (float)sk_weight_scale_best(row, net_depth(&net->layers[i]));
+            }
+        }
+    }
     const sk_skn_recipe recipe = {.card = &net->card, .layers = net->layers, .count = net->count,
                                   .weight = net->weight, .bias = net->bias, .range = (const float (*)[2])net->range,
-                                  .equal = algorithm == SK_QUANT_MMSE ? net->equal : NULL,
-                                  .algorithm = algorithm, .pictures = 1, .seed = 1};
-    return sk_skn_build(&recipe, bytes, size, err);
+                                  .equal = steps ? net->equal : NULL, .scale = scale, .pictures = 1, .seed = 1};
+    const sk_status status = sk_skn_build(&recipe, bytes, size, err);
+    for (size_t i = 0; i < net->count; i++) {
+        free(scale[i]);
+    }
+    return status;
 }
 #endif

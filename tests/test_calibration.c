@@ -149,7 +149,7 @@ static uint8_t *small_skn(size_t *size) {
         net_picture(SIDE, i, picture);
         net_run(&net, picture);
     }
-    assert_int_equal(net_build(&net, SK_QUANT_NORMAL, &bytes, size, NULL), SK_OK);
+    assert_int_equal(net_build(&net, 0, &bytes, size, NULL), SK_OK);
     net_free(&net);
     return bytes;
 }

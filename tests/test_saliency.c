@@ -208,7 +208,7 @@ static void occlusion_of_int8(void **state) {
         net_picture(48, i, picture);
         net_run(&net, picture);
     }
-    assert_int_equal(net_build(&net, SK_QUANT_NORMAL, &bytes, &size, NULL), SK_OK);
+    assert_int_equal(net_build(&net, 0, &bytes, &size, NULL), SK_OK);
     net_free(&net);
     snprintf(path, sizeof path, "/tmp/siskin-saliency-%ld", (long)getpid());
     assert_int_equal(sk_file_write(path, bytes, size, NULL), SK_OK);

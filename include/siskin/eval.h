@@ -188,11 +188,25 @@ typedef struct sk_comparison {
     size_t n, both_right, only_first, only_second, both_wrong;
     size_t flips;               /* verdicts that differ */
     double accuracy_difference; /* second minus first */
+    double difference_low, difference_high; /* 95 % interval of it over pairs: Newcombe 1998, Improved confidence
+                                             * intervals for the difference between binomial proportions based on
+                                             * paired data, method 10 */
     double flip_rate, mcnemar_p, mean_dp, max_dp; /* dp: difference of the centre crop's p */
+    double mean_cosine, least_cosine; /* of the two models' pooled features; NaN unless both evaluations kept as many */
 } sk_comparison;
 /* MISMATCH if the two are not over the same pictures. */
 sk_status sk_evaluation_compare(const sk_evaluation *first, const sk_evaluation *second, sk_comparison *out,
                                 sk_error *err);
+/* The same per source, sorted by name; names belong to the dataset. */
+typedef struct sk_compared_source {
+    const char *name;
+    sk_comparison comparison;
+} sk_compared_source;
+sk_status sk_evaluation_compare_sources(const sk_evaluation *first, const sk_evaluation *second,
+                                        sk_compared_source **out, size_t *count, sk_error *err);
+void sk_compared_free(sk_compared_source *sources);
+/* The interval above for a table of pairs: both right, only the first, only the second, neither. */
+void sk_paired_interval(size_t both, size_t only_first, size_t only_second, size_t neither, double *low, double *high);
 /* Two-sided exact McNemar test: p of a split at least as uneven as this one if both models were equally good. */
 double sk_mcnemar(size_t only_first, size_t only_second);
 

@@ -77,6 +77,7 @@ typedef enum sk_op {
     SK_OP_ADD,
     SK_OP_LINEAR
 } sk_op;
+const char *sk_op_name(sk_op op); /* "conv", "depthwise", "pointwise", "pool", "scale", "add", "linear" */
 typedef enum sk_act { SK_ACT_NONE = 0, SK_ACT_RELU, SK_ACT_HSWISH, SK_ACT_HSIGMOID } sk_act;
 typedef struct sk_layer {
     char name[64];     /* torchvision module, e.g. "features.4.block.0" */

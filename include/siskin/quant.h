@@ -10,22 +10,54 @@
 extern "C" {
 #endif
 
-typedef enum sk_quant_algorithm { SK_QUANT_NORMAL = 0, SK_QUANT_MMSE } sk_quant_algorithm;
-sk_status sk_quant_algorithm_parse(const char *text, sk_quant_algorithm *out, sk_error *err);
+/* Range of an activation tensor: all that was seen, the one of least squared error, the values at 100 - percentile and
+ * at percentile, or the one of least Kullback-Leibler divergence. */
+typedef enum sk_quant_observer {
+    SK_QUANT_NORMAL = 0,
+    SK_QUANT_MMSE,
+    SK_QUANT_PERCENTILE,
+    SK_QUANT_KL
+} sk_quant_observer;
+sk_status sk_quant_observer_parse(const char *text, sk_quant_observer *out, sk_error *err);
+const char *sk_quant_observer_name(sk_quant_observer observer); /* "normal", "mmse", "percentile", "kl" */
+/* What has a scale of its own among the weights of a layer, and which one it gets: the largest weight's, or that of
+ * least squared error. */
+typedef enum sk_quant_per { SK_QUANT_PER_CHANNEL = 0, SK_QUANT_PER_TENSOR } sk_quant_per;
+typedef enum sk_quant_weights_rule { SK_QUANT_WEIGHTS_MAX = 0, SK_QUANT_WEIGHTS_MMSE } sk_quant_weights_rule;
+/* Tensors whose channels are divided by factors of their own, so that all fill the codes: none, those that depthwise
+ * layers alone read (they lose nothing), or also those that dense layers read (cross-layer equalisation). */
+typedef enum sk_quant_equalise_scope {
+    SK_QUANT_EQUALISE_NONE = 0,
+    SK_QUANT_EQUALISE_DEPTHWISE,
+    SK_QUANT_EQUALISE_ALL
+} sk_quant_equalise_scope;
+sk_status sk_quant_equalise_parse(const char *text, sk_quant_equalise_scope *out, sk_error *err);
+const char *sk_quant_equalise_name(sk_quant_equalise_scope scope); /* "none", "depthwise", "all" */
 
 typedef struct sk_quant_options {
-    sk_quant_algorithm algorithm; /* normal: min and max seen; mmse: range of least squared error */
-    int pictures;                 /* calibration pictures drawn from the training part, 100 */
-    uint64_t seed;                /* of the draw */
-    int threads;
+    sk_quant_observer observer;
+    double percentile; /* of SK_QUANT_PERCENTILE, above 50 to 100 */
+    sk_quant_per per;
+    sk_quant_weights_rule weights;
+    sk_quant_equalise_scope equalise;
+    int correct_bias; /* take away each channel's mean error, layer after layer */
+    int adaround;     /* learn which way each weight is rounded */
+    int pictures;     /* calibration pictures drawn from the training part, 1 to 100000 */
+    uint64_t seed;    /* of the draw */
+    int threads;      /* 0: all; the result does not depend on it */
+    int explain;      /* 0, or so many other pictures of the training part on which every layer is explained */
 } sk_quant_options;
-sk_quant_options sk_quant_defaults(void);
+sk_quant_options sk_quant_defaults(void); /* the recipe best, 100 pictures, seed 1 */
+/* "best": the steps that docs/quantization.md found best; "seed": normal ranges, weights by their largest, nothing
+ * else, as a converter does without being asked. Pictures, seed and threads are the defaults. */
+sk_status sk_quant_recipe(const char *name, sk_quant_options *out, sk_error *err);
 
 /* Calibration pictures: count x size x size x 3 RGB bytes as the network gets them. */
 typedef struct sk_quant_pictures {
     uint8_t *bytes;
     size_t picture_bytes;
     int count;
+    int *labels; /* sk_label of each */
 } sk_quant_pictures;
 /* Draws up to `pictures` (1..100000) of the readable pictures of the training part, in an order of the seed alone, and
  * prepares them as the card's crop rule says (squeezed, else the centre crop). Errors: ARGUMENT, DATA (there is none),
@@ -34,14 +66,35 @@ sk_status sk_quant_draw(const sk_card *card, const sk_dataset *dataset, const sk
                         uint64_t seed, const sk_hooks *hooks, sk_quant_pictures *out, sk_error *err);
 void sk_quant_pictures_free(sk_quant_pictures *pictures);
 
+/* One layer of an int8 model against the float one's. */
+typedef struct sk_quant_layer {
+    char name[64];
+    int index;             /* in the order of execution */
+    sk_op op;
+    sk_act act;
+    float low, high;       /* what its output's codes cover; of an equalised tensor: in the channels' own units */
+    int equalised;
+    double snr, own_snr;   /* signal-to-noise of the output in dB: with all layers in int8, with this one alone */
+    double cosine;         /* of the output with all layers in int8, mean over the pictures */
+    double clipped;        /* share of float's values beyond what the codes cover */
+    double divergence;     /* if it alone is int8: mean Kullback-Leibler divergence of p from float's, nats */
+    double flips;          /* share of verdicts that change then */
+    double accuracy_loss;  /* share of right verdicts lost then, negative: gained */
+} sk_quant_layer;
+void sk_quant_layers_sort(sk_quant_layer *layers, size_t count); /* largest divergence first */
+/* `dir`/layers.tsv: tab-separated with a header line (docs/formats.md), in the order given. Creates `dir`. */
+sk_status sk_quant_layers_write(const char *dir, const sk_quant_layer *layers, size_t count, sk_error *err);
+void sk_quant_layers_free(sk_quant_layer *layers);
+
 typedef struct sk_quant_report {
     size_t layers, weights, file_bytes;
     int pictures;
     double seconds;
     double agreement; /* share of the calibration pictures that int8 and float put into the same class */
+    sk_quant_layer *explained; /* `layers` rows if options->explain, the caller's (sk_quant_layers_free) */
 } sk_quant_report;
-/* Folds batch norm, quantises weights per output channel (symmetric) and activations per tensor (asymmetric), writes
- * `path` (.skn, docs/formats.md) aside and renames it. Arithmetic: docs/int8.md. */
+/* Folds batch norm, quantises weights (symmetric) and activations per tensor (asymmetric), writes `path` (.skn,
+ * docs/formats.md) aside and renames it. Arithmetic: docs/int8.md; steps: docs/quantization.md. */
 sk_status sk_quantize(sk_model *model, const sk_dataset *calibration, const sk_cache *cache, const char *path,
                       const sk_quant_options *options, const sk_hooks *hooks, sk_quant_report *report, sk_error *err);
 

@@ -4,6 +4,7 @@
 #define SISKIN_REPORT_H
 
 #include "siskin/eval.h"
+#include "siskin/quant.h"
 #include "siskin/train.h"
 #include "siskin/weights.h"
 
@@ -19,6 +20,9 @@ sk_status sk_plot_confusion(const char *path, const char *title, const size_t co
 /* points: n x 2. Wrong verdicts are ringed; thumbnails (may be NULL) are drawn for an evenly spread subset. */
 sk_status sk_plot_tsne(const char *path, const char *title, const float *points, const sk_evaluation *evaluation,
                        const sk_dataset *dataset, const sk_cache *cache, sk_error *err);
+/* Signal-to-noise and sensitivity of every layer of an int8 model, in the order of execution. */
+sk_status sk_plot_layers(const char *path, const char *title, const sk_quant_layer *layers, size_t count,
+                         sk_error *err);
 /* Contact sheet of the wrong pictures, worst first, at most `most`. PNG only. */
 sk_status sk_plot_wrong(const char *path, const sk_evaluation *evaluation, const sk_dataset *dataset,
                         const sk_cache *cache, size_t most, sk_error *err);

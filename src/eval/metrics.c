@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Statistics over outcomes: intervals, confusion, ROC, slices by source and group, and the paired comparison of two
- * models. Nothing here runs a network. */
+/* Statistics over outcomes: intervals, confusion, ROC, slices by source and group. Nothing here runs a network. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -193,33 +192,3 @@ sk_status sk_evaluation_wrong(const sk_evaluation *e, size_t **out, size_t *coun
 }
 
 void sk_wrong_free(size_t *list) { sk_free(list); }
-
-/* ---- two models over the same pictures --------------------------------------------------------------------------- */
-
-sk_status sk_evaluation_compare(const sk_evaluation *a, const sk_evaluation *b, sk_comparison *out, sk_error *err) {
-    *out = (sk_comparison){.n = a->n};
-    int same = a->n == b->n;
-    for (size_t i = 0; same && i < a->n; i++) same = a->outcomes[i].sample == b->outcomes[i].sample;
-    if (!same)
-        return sk_fail(err, SK_ERR_MISMATCH, "cannot compare the two evaluations: they are not over the same pictures");
-    double sum = 0;
-    for (size_t i = 0; i < a->n; i++) {
-        const sk_verdict *v = &a->outcomes[i].verdict, *w = &b->outcomes[i].verdict;
-        const int bird = a->samples[i].label == SK_LABEL_BIRD, first = (v->bird != 0) == bird;
-        const int second = (w->bird != 0) == bird;
-        if (first && second) out->both_right++;
-        else if (first) out->only_first++;
-        else if (second) out->only_second++;
-        else out->both_wrong++;
-        const double change = fabs((double)v->p[0] - (double)w->p[0]);
-        sum += change;
-        out->max_dp = fmax(out->max_dp, change);
-    }
-    const double n = (double)a->n;
-    out->flips = out->only_first + out->only_second;
-    out->flip_rate = ratio((double)out->flips, n);
-    out->accuracy_difference = ratio((double)out->only_second - (double)out->only_first, n);
-    out->mean_dp = ratio(sum, n);
-    out->mcnemar_p = sk_mcnemar(out->only_first, out->only_second);
-    return SK_OK;
-}

@@ -5,6 +5,11 @@
 
 #include "net/net.h"
 
+const char *sk_op_name(sk_op op) {
+    static const char *const names[] = {"conv", "depthwise", "pointwise", "pool", "scale", "add", "linear"};
+    return names[op];
+}
+
 const char *sk_arch_name(sk_arch arch) {
     return arch == SK_ARCH_V3_LARGE ? "mobilenet_v3_large" : "mobilenet_v3_small";
 }

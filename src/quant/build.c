@@ -29,14 +29,6 @@ static size_t aligned(size_t bytes) {
     return (bytes + SK_SKN_ALIGN - 1) / SK_SKN_ALIGN * SK_SKN_ALIGN;
 }
 
-static int has_weights(const sk_layer *l) {
-    return l->op == SK_OP_CONV || l->op == SK_OP_DEPTHWISE || l->op == SK_OP_POINTWISE || l->op == SK_OP_LINEAR;
-}
-
-static int reads_two(const sk_layer *l) {
-    return l->op == SK_OP_SCALE || l->op == SK_OP_ADD;
-}
-
 /* The scale is rounded to float first, since that is what the file tells its reader. */
 static void set_scale(tensor *t, double low, double high) {
     low = fmin(low, 0);
@@ -77,7 +69,7 @@ static void plan_arena(builder *b, int feature_layer) {
     }
     for (int i = 0; i < count; i++) {
         t[r->layers[i].input + 1].last = i;
-        if (reads_two(&r->layers[i])) {
+        if (sk_layer_reads_two(&r->layers[i])) {
             t[r->layers[i].input2 + 1].last = i;
         }
     }
@@ -119,9 +111,9 @@ static void lay_out(builder *b) {
         memcpy(o->name, l->name, sizeof o->name - 1);
         o->op = (uint8_t)l->op;
         o->act = (uint8_t)l->act;
-        o->kernel = (uint8_t)(has_weights(l) && l->kernel > 0 ? l->kernel : 1);
-        o->stride = (uint8_t)(has_weights(l) && l->stride > 0 ? l->stride : 1);
-        o->pad = (uint8_t)(has_weights(l) ? l->pad : 0);
+        o->kernel = (uint8_t)(sk_layer_has_weights(l) && l->kernel > 0 ? l->kernel : 1);
+        o->stride = (uint8_t)(sk_layer_has_weights(l) && l->stride > 0 ? l->stride : 1);
+        o->pad = (uint8_t)(sk_layer_has_weights(l) ? l->pad : 0);
         o->in_c = l->in_c;
         o->in_h = l->in_h;
         o->in_w = l->in_w;
@@ -129,13 +121,13 @@ static void lay_out(builder *b) {
         o->out_h = l->out_h;
         o->out_w = l->out_w;
         o->input = l->input;
-        o->input2 = reads_two(l) ? l->input2 : -1;
+        o->input2 = sk_layer_reads_two(l) ? l->input2 : -1;
         o->out_scale = (float)b->tensors[i + 1].scale;
         o->out_zero = b->tensors[i + 1].zero;
         o->arena_offset = b->tensors[i + 1].offset;
         o->low = (int8_t)(l->act == SK_ACT_RELU ? o->out_zero : -128);
         o->high = 127;
-        if (has_weights(l)) {
+        if (sk_layer_has_weights(l)) {
             const int depthwise = l->op == SK_OP_DEPTHWISE;
             const size_t taps = (size_t)o->kernel * o->kernel, channels = (size_t)l->in_c;
             o->weight_row = (uint32_t)(((depthwise ? channels : taps * channels) + 15) / 16 * 16);
@@ -163,34 +155,36 @@ static int32_t multiplier(double factor, int shift) {
     return (int32_t)fmin(fmax(m, 1), INT32_MAX);
 }
 
-typedef struct channel {
-    const float *weights;
-    size_t count;
-    double factor; /* of the input channel that a depthwise kernel reads: codes times scale times factor is real */
-    double bias, scale;
-} channel;
-
-/* The smallest step of a code behind a hard-swish: -3 has to fit its 16 bits with 3 bits after the point. */
-#define LEAST_CURVED (3 * 8 / 32767.0)
-
 /* Factor of a channel of the tensor that layer `index` (-1: the picture) writes. */
 static double equal_of(const builder *b, int index, int c) {
     const sk_skn_recipe *r = b->recipe;
     const double factor = index >= 0 && r->equal && r->equal[index] ? (double)r->equal[index][c] : 1;
     const int curved = factor != 1 && r->layers[index].act == SK_ACT_HSWISH;
-    return curved ? fmax(factor, LEAST_CURVED / b->tensors[index + 1].scale) : factor;
+    return curved ? fmax(factor, SK_LEAST_CURVED / b->tensors[index + 1].scale) : factor;
 }
 
-static double channel_scale(const builder *b, const channel *c, double in_scale) {
-    double most = 0;
-    for (size_t k = 0; k < c->count; k++) {
-        most = fmax(most, fabs((double)c->weights[k]));
+/* Weights of an output channel times the factors of the channels that they read. */
+static void effective_weights(const builder *b, size_t index, int channel, double *out) {
+    const sk_layer *l = &b->recipe->layers[index];
+    const size_t depth = (size_t)sk_layer_depth(l);
+    for (size_t k = 0; k < depth; k++) {
+        const int in = l->op == SK_OP_DEPTHWISE ? channel : (int)(k % (size_t)l->in_c);
+        out[k] = (double)b->recipe->weight[index][depth * (size_t)channel + k] * equal_of(b, l->input, in);
     }
-    double scale = b->recipe->algorithm == SK_QUANT_MMSE ? sk_weight_scale_best(c->weights, c->count, 1) : most / 127;
-    scale *= c->factor;
-    /* a channel of tiny weights below a large bias: coarser weights, so that the bias fits its 30 bits */
-    scale = fmax(scale, fabs(c->bias) / (in_scale * (1 << 29)));
-    return fmax(scale, 1e-12);
+}
+
+/* Value of one code. Weights whose bias is too large for its 30 bits get a coarser one than asked for. */
+static double channel_scale(const builder *b, size_t index, int channel, const double *weights, int *as_asked) {
+    const sk_skn_recipe *r = b->recipe;
+    const double in_scale = b->tensors[r->layers[index].input + 1].scale;
+    const double least = fmax(fabs((double)r->bias[index][channel]) / (in_scale * (1 << 29)), 1e-12);
+    double most = 0;
+    for (int k = 0; k < sk_layer_depth(&r->layers[index]); k++) {
+        most = fmax(most, fabs(weights[k]));
+    }
+    const double scale = r->scale && r->scale[index] ? (double)r->scale[index][channel] : most / 127;
+    *as_asked = scale >= least;
+    return fmax(scale, least);
 }
 
 /* Coarser codes for an output whose range is so small against what its sums could reach that the runtime's integers
@@ -257,7 +251,7 @@ static void set_multipliers(builder *b, size_t index, const double *unit, int32_
     const int most = most_left(largest);
     const double room = ldexp(INT16_MAX / 32768.0, most);
     if (!sigmoid) {
-        ensure_scale(b, index, fmax(gain * 64 / room, l->act == SK_ACT_HSWISH ? LEAST_CURVED : 0));
+        ensure_scale(b, index, fmax(gain * 64 / room, l->act == SK_ACT_HSWISH ? SK_LEAST_CURVED : 0));
     }
     o->fraction = pick_fraction(b, index);
     const double per_code = ldexp(1, o->fraction) / o->out_scale;
@@ -279,34 +273,47 @@ static void set_multipliers(builder *b, size_t index, const double *unit, int32_
     }
 }
 
+/* Codes of one output channel into the file; returns their sum. */
+static int32_t put_codes(builder *b, size_t index, int channel, const double *weights, double scale, int as_asked) {
+    const sk_skn_recipe *r = b->recipe;
+    const sk_skn_layer *o = &b->records[index];
+    const size_t depth = (size_t)sk_layer_depth(&r->layers[index]), c = (size_t)channel;
+    const int8_t *given = as_asked && r->code && r->code[index] ? r->code[index] + depth * c : NULL;
+    int8_t *out = (int8_t *)b->bytes + o->weight_offset;
+    int32_t sum = 0;
+    for (size_t k = 0; k < depth; k++) {
+        const double nearest = given ? given[k] : floor(weights[k] / scale + 0.5);
+        const int8_t code = (int8_t)fmin(fmax(nearest, -127), 127);
+        out[r->layers[index].op == SK_OP_DEPTHWISE ? o->weight_row * k + c : o->weight_row * c + k] = code;
+        sum += code;
+    }
+    return sum;
+}
+
 static sk_status quantize_weights(builder *b, size_t index) {
     const sk_skn_recipe *r = b->recipe;
     const sk_layer *l = &r->layers[index];
     const sk_skn_layer *o = &b->records[index];
     const tensor *in = &b->tensors[l->input + 1];
-    const int depthwise = l->op == SK_OP_DEPTHWISE;
-    const size_t depth = (size_t)o->kernel * o->kernel * (depthwise ? 1 : (size_t)l->in_c);
-    int8_t *weights = (int8_t *)b->bytes + o->weight_offset;
+    const size_t depth = (size_t)sk_layer_depth(l);
     int32_t *bias = (int32_t *)(void *)(b->bytes + o->bias_offset);
     int32_t *mult = (int32_t *)(void *)(b->bytes + o->mult_offset);
-    double *unit = sk_alloc((size_t)l->out_c, sizeof *unit);
-    if (!unit) {
+    double *unit = sk_alloc((size_t)l->out_c, sizeof *unit), *weights = sk_alloc(depth, sizeof *weights);
+    if (!unit || !weights) {
+        sk_free(unit);
+        sk_free(weights);
         return sk_fail_memory(b->err, "the scales");
     }
-    for (int i = 0; i < l->out_c; i++) {
-        const double factor = depthwise ? equal_of(b, l->input, i) : 1;
-        channel c = {r->weight[index] + depth * (size_t)i, depth, factor, r->bias[index][i], 0};
-        c.scale = channel_scale(b, &c, in->scale);
-        int32_t sum = 0;
-        for (size_t k = 0; k < depth; k++) {
-            const double code = fmin(fmax(floor(c.weights[k] * c.factor / c.scale + 0.5), -127), 127);
-            weights[depthwise ? o->weight_row * k + (size_t)i : o->weight_row * (size_t)i + k] = (int8_t)code;
-            sum += (int32_t)code;
-        }
-        unit[i] = in->scale * c.scale;
-        const double folded = floor(c.bias / unit[i] + 0.5) - (double)in->zero * sum;
-        bias[i] = (int32_t)fmin(fmax(folded, -(1 << 30)), (1 << 30) - (1 << 15));
+    for (int c = 0; c < l->out_c; c++) {
+        int as_asked = 0;
+        effective_weights(b, index, c, weights);
+        const double scale = channel_scale(b, index, c, weights, &as_asked);
+        const int32_t sum = put_codes(b, index, c, weights, scale, as_asked);
+        unit[c] = in->scale * scale;
+        const double folded = floor((double)r->bias[index][c] / unit[c] + 0.5) - (double)in->zero * sum;
+        bias[c] = (int32_t)fmin(fmax(folded, -(1 << 30)), (1 << 30) - (1 << 15));
     }
+    sk_free(weights);
     set_multipliers(b, index, unit, bias, depth, mult);
     sk_free(unit);
     return SK_OK;
@@ -315,7 +322,7 @@ static sk_status quantize_weights(builder *b, size_t index) {
 static void set_joint(builder *b, size_t index) {
     const sk_layer *l = &b->recipe->layers[index];
     sk_skn_layer *o = &b->records[index];
-    const double in = b->tensors[l->input + 1].scale, in2 = reads_two(l) ? b->tensors[l->input2 + 1].scale : 0;
+    const double in = b->tensors[l->input + 1].scale, in2 = sk_layer_reads_two(l) ? b->tensors[l->input2 + 1].scale : 0;
     /* the most that a code of the first or second input may come to */
     const double most = l->op == SK_OP_SCALE ? in * in2 * 255 : fmax(in, in2), room = INT16_MAX / 128.0;
     if (l->op == SK_OP_POOL) {
@@ -372,7 +379,7 @@ static void fill_header(builder *b, int feature_layer) {
     h->temperature = card->temperature;
     h->input_scale = (float)b->tensors[0].scale;
     h->input_zero = b->tensors[0].zero;
-    h->algorithm = (int32_t)r->algorithm;
+    h->method = r->method;
     h->pictures = r->pictures;
     h->seed = r->seed;
 }
@@ -395,13 +402,13 @@ static sk_status check_recipe(const sk_skn_recipe *r, sk_error *err) {
     }
     for (size_t i = 0; i < r->count; i++) {
         const sk_layer *l = &r->layers[i];
-        if (l->input < -1 || l->input >= (int)i || (reads_two(l) && (l->input2 < 0 || l->input2 >= (int)i))) {
+        if (l->input < -1 || l->input >= (int)i || (sk_layer_reads_two(l) && (l->input2 < 0 || l->input2 >= (int)i))) {
             return sk_fail(err, SK_ERR_ARGUMENT, "layer %s reads a layer that is not before it", l->name);
         }
         if (!isfinite(r->range[i][0]) || !isfinite(r->range[i][1])) {
             return sk_fail(err, SK_ERR_DATA, "layer %s has values that are not finite: the model is broken", l->name);
         }
-        if (has_weights(l) && (!r->weight[i] || !r->bias[i])) {
+        if (sk_layer_has_weights(l) && (!r->weight[i] || !r->bias[i])) {
             return sk_fail(err, SK_ERR_ARGUMENT, "layer %s has no weights", l->name);
         }
     }
@@ -426,7 +433,7 @@ static sk_status build(builder *b) {
     }
     fill_lut(b);
     for (size_t i = 0; i < r->count; i++) {
-        if (has_weights(&r->layers[i])) {
+        if (sk_layer_has_weights(&r->layers[i])) {
             const sk_status status = quantize_weights(b, i);
             if (status != SK_OK) {
                 return status;

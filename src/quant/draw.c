@@ -24,15 +24,17 @@ static sk_status find(const sk_dataset *dataset, const sk_cache *cache, size_t *
                    sk_dataset_dir(dataset));
 }
 
-static sk_status prepare(const sk_card *card, const sk_cache *cache, const size_t *list, sk_quant_pictures *out,
-                         sk_error *err) {
+static sk_status prepare(const sk_card *card, const sk_dataset *dataset, const sk_cache *cache, const size_t *list,
+                         sk_quant_pictures *out, sk_error *err) {
     out->picture_bytes = (size_t)card->size * (size_t)card->size * 3;
     out->bytes = sk_alloc((size_t)out->count, out->picture_bytes);
-    if (!out->bytes) return sk_fail_memory(err, "the calibration pictures");
+    out->labels = sk_alloc((size_t)out->count, sizeof *out->labels);
+    if (!out->bytes || !out->labels) return sk_fail_memory(err, "the calibration pictures");
     sk_status status = SK_OK;
     for (int i = 0; status == SK_OK && i < out->count; i++) {
         sk_image image;
         sk_cache_image(cache, list[i], &image);
+        out->labels[i] = (int)sk_dataset_sample(dataset, list[i])->label;
         status = sk_crops_prepare(&image, card->crops == 0 ? SK_CROPS_SQUEEZE : SK_CROPS_ONE, card->size,
                                   out->bytes + out->picture_bytes * (size_t)i, err);
     }
@@ -56,7 +58,7 @@ sk_status sk_quant_draw(const sk_card *card, const sk_dataset *dataset, const sk
             list[i] = list[k];
             list[k] = swap;
         }
-        status = prepare(card, cache, list, out, err);
+        status = prepare(card, dataset, cache, list, out, err);
     }
     sk_free(list);
     if (status != SK_OK) sk_quant_pictures_free(out);
@@ -65,5 +67,6 @@ sk_status sk_quant_draw(const sk_card *card, const sk_dataset *dataset, const sk
 
 void sk_quant_pictures_free(sk_quant_pictures *pictures) {
     sk_free(pictures->bytes);
+    sk_free(pictures->labels);
     memset(pictures, 0, sizeof *pictures);
 }

@@ -105,6 +105,21 @@ static sk_status put_results(const sk_page *page, sk_text *out, sk_error *err) {
     return status;
 }
 
+static void put_compared_rows(const sk_page *page, sk_text *out) {
+    sk_text_add(out, "<div class=\"scroll\"><table><tr><th>source</th><th>pictures</th><th>points</th>"
+                     "<th>95 %% interval</th><th>flips</th><th>mean change of p</th><th>largest</th></tr>\n");
+    for (size_t i = 0; i < page->compared_count; i++) {
+        const sk_comparison *c = &page->compared[i].comparison;
+        sk_text_add(out, "<tr><td>");
+        sk_html_text(out, *page->compared[i].name ? page->compared[i].name : "(none)");
+        sk_text_add(out, "</td><td>%zu</td><td>%+.2f</td><td>%+.2f to %+.2f</td><td>%zu</td><td>%.2g</td><td>%.2g</td>"
+                         "</tr>\n",
+                    c->n, c->accuracy_difference * 100, c->difference_low * 100, c->difference_high * 100, c->flips,
+                    c->mean_dp, c->max_dp);
+    }
+    sk_text_add(out, "</table></div>\n");
+}
+
 static sk_status put_compared(const sk_page *page, sk_text *out, sk_error *err) {
     const sk_comparison *c = &page->comparison;
     const char *other = page->in->other_name ? page->in->other_name : "the second model";
@@ -115,9 +130,9 @@ static sk_status put_compared(const sk_page *page, sk_text *out, sk_error *err) 
     const double points = c->accuracy_difference * 100;
     snprintf(a, sizeof a, "%s%.2f points", points < 0 ? "\xe2\x88\x92" : "+", fabs(points));
     snprintf(b, sizeof b,
-             "accuracy of the second model, %.2f %% (%.2f\xe2\x80\x93%.2f %%), against the first's %.2f %%",
-             page->other_metrics.accuracy * 100, page->other_metrics.accuracy_low * 100,
-             page->other_metrics.accuracy_high * 100, page->metrics.accuracy * 100);
+             "accuracy of the second model, %.2f %%, against the first's %.2f %%; interval over pairs %+.2f to %+.2f",
+             page->other_metrics.accuracy * 100, page->metrics.accuracy * 100, c->difference_low * 100,
+             c->difference_high * 100);
     sk_html_card(out, a, b);
     char rate[32];
     snprintf(b, sizeof b, "verdicts differ: %zu of %zu", c->flips, c->n);
@@ -129,7 +144,14 @@ static sk_status put_compared(const sk_page *page, sk_text *out, sk_error *err) 
     snprintf(a, sizeof a, "%.2g", c->mean_dp);
     snprintf(b, sizeof b, "mean change of p of the centre crop; the largest is %.2g", c->max_dp);
     sk_html_card(out, a, b);
-    sk_text_add(out, "</div>\n<p></p><div class=\"figures\">\n");
+    if (isfinite(c->mean_cosine)) {
+        snprintf(a, sizeof a, "%.4f", c->mean_cosine);
+        snprintf(b, sizeof b, "mean cosine of the pooled features; the least is %.4f", c->least_cosine);
+        sk_html_card(out, a, b);
+    }
+    sk_text_add(out, "</div>\n");
+    put_compared_rows(page, out);
+    sk_text_add(out, "<p></p><div class=\"figures\">\n");
     sk_confusion first = {.title = "First model"}, second = {.title = "Second model"};
     memcpy(first.counts, page->metrics.confusion, sizeof first.counts);
     memcpy(second.counts, page->other_metrics.confusion, sizeof second.counts);

@@ -145,19 +145,34 @@ static void put_shortcuts(sk_text *out, const sk_shortcut *shortcuts) {
     sk_text_add(out, "]");
 }
 
-static void put_comparison(sk_text *out, const sk_page *page) {
-    const sk_comparison *c = &page->comparison;
-    put_text(out, ",\n  \"comparison\": {\"other\": ", page->in->other_name ? page->in->other_name : "");
+static void put_compared(sk_text *out, const sk_comparison *c) {
     sk_text_add(out,
-                ", \"n\": %zu, \"both_right\": %zu, \"only_first\": %zu, \"only_second\": %zu, \"both_wrong\": %zu, "
+                "\"n\": %zu, \"both_right\": %zu, \"only_first\": %zu, \"only_second\": %zu, \"both_wrong\": %zu, "
                 "\"flips\": %zu",
                 c->n, c->both_right, c->only_first, c->only_second, c->both_wrong, c->flips);
     put_number(out, ", \"accuracy_difference\": ", c->accuracy_difference);
+    put_number(out, ", \"difference_low\": ", c->difference_low);
+    put_number(out, ", \"difference_high\": ", c->difference_high);
     put_number(out, ", \"flip_rate\": ", c->flip_rate);
     put_number(out, ", \"mcnemar_p\": ", c->mcnemar_p);
     put_number(out, ", \"mean_dp\": ", c->mean_dp);
     put_number(out, ", \"max_dp\": ", c->max_dp);
-    sk_text_add(out, ",\n    \"other_metrics\": {");
+    put_number(out, ", \"mean_cosine\": ", c->mean_cosine);
+    put_number(out, ", \"least_cosine\": ", c->least_cosine);
+}
+
+static void put_comparison(sk_text *out, const sk_page *page) {
+    put_text(out, ",\n  \"comparison\": {\"other\": ", page->in->other_name ? page->in->other_name : "");
+    sk_text_add(out, ", ");
+    put_compared(out, &page->comparison);
+    sk_text_add(out, ",\n    \"sources\": [");
+    for (size_t i = 0; i < page->compared_count; i++) {
+        put_text(out, i ? ",\n      {\"name\": " : "\n      {\"name\": ", page->compared[i].name);
+        sk_text_add(out, ", ");
+        put_compared(out, &page->compared[i].comparison);
+        sk_text_add(out, "}");
+    }
+    sk_text_add(out, "],\n    \"other_metrics\": {");
     put_metrics(out, &page->other_metrics);
     sk_text_add(out, "}}");
 }

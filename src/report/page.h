@@ -25,6 +25,8 @@ typedef struct sk_page {
     const sk_page_input *in;
     sk_metrics metrics, other_metrics;
     sk_comparison comparison;
+    sk_compared_source *compared; /* per source */
+    size_t compared_count;
     sk_reliability reliability;
     sk_slice *sources, *groups;
     size_t source_count, group_count;

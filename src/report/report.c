@@ -21,6 +21,9 @@ sk_status sk_page_make(const sk_page_input *input, sk_page *page, sk_error *err)
     if (!status && input->other) {
         page->other_metrics = sk_evaluation_metrics(input->other);
         status = sk_evaluation_compare(input->evaluation, input->other, &page->comparison, err);
+        if (!status)
+            status = sk_evaluation_compare_sources(input->evaluation, input->other, &page->compared,
+                                                   &page->compared_count, err);
     }
     return status;
 }
@@ -28,6 +31,7 @@ sk_status sk_page_make(const sk_page_input *input, sk_page *page, sk_error *err)
 void sk_page_free(sk_page *page) {
     sk_slices_free(page->sources);
     sk_slices_free(page->groups);
+    sk_compared_free(page->compared);
     sk_wrong_free(page->wrong);
     sk_roc_free(&page->roc);
     sk_free(page->curves.numbers);

@@ -33,7 +33,7 @@ typedef struct sk_skn_header {
     float threshold, penalty;
     float input_scale;
     int32_t input_zero;
-    int32_t algorithm, pictures; /* how it was calibrated */
+    int32_t method, pictures; /* how it was quantised (docs/formats.md), calibration pictures */
     uint64_t seed;
     float temperature;
     uint8_t reserved[148];

@@ -114,11 +114,13 @@ ok train birds -o tuned --pretrained one --epochs 1 --batch 8 -q
 grep -q '"freeze_bn": true' tuned/run.json || fault "the recipe does not keep the statistics of the first weights"
 
 # Every kind of model gives an evaluation and verdicts; the ONNX and the safetensors say the same.
-for algorithm in normal mmse; do
-    json quantize one --calibration birds -n 20 --algorithm $algorithm -o $algorithm.skn
+for observer in normal percentile mmse kl; do
+    json quantize one --calibration birds -n 20 --observer $observer --per tensor --weights max --adaround no -o $observer.skn
 done
-ok quantize one --calibration birds -n 20 --algorithm mmse --threads 1 -o again.skn
-cmp -s mmse.skn again.skn || fault "the .skn depends on the number of threads"
+json quantize one --calibration birds -n 20 --recipe seed -o seed.skn
+json quantize one --calibration birds -n 20 --equalise all -o best.skn
+ok quantize one --calibration birds -n 20 --equalise all --threads 1 -o again.skn
+cmp -s best.skn again.skn || fault "the .skn depends on the number of threads"
 json export one --onnx one.onnx
 for model in one one/best.safetensors one.onnx mmse.skn; do
     json eval $model birds --split test

@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The table of docs/quantization.md, measured: quantization-table.py SISKIN DATASET NAME=MODEL... [--threads N] [--time]
+[--per channel|tensor|both] [--seeds N] [--int8 NAME=FLOAT,SKN...]
+
+Quantises every float MODEL with each step of the ladder, weights per channel and per tensor, and compares it with float on
+the test part of DATASET: accuracy per source, flips, mean and largest change of p, cosine of the pooled features, size. --int8
+adds rows of models that were quantised elsewhere, e.g. after quantisation-aware training. --seeds N instead gives the
+spread of the recipe best over N draws of the calibration pictures. --time adds milliseconds per picture, one thread."""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+BARE = ["--weights", "max", "--equalise", "none", "--correct-bias", "no", "--adaround", "no"]
+STEPS = [
+    ("normal", ["--observer", "normal"] + BARE),
+    ("percentile 99.99", ["--observer", "percentile"] + BARE),
+    ("kl", ["--observer", "kl"] + BARE),
+    ("mmse", ["--observer", "mmse", "--weights", "mmse"] + BARE[2:]),
+    ("+ equalisation", ["--correct-bias", "no", "--adaround", "no"]),
+    ("+ bias correction", ["--adaround", "no"]),
+    ("+ AdaRound (best)", []),
+]
+
+
+def call(*command):
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def compare(siskin, dataset, model, skn, threads):
+    return json.loads(call(siskin, "eval", model, dataset, "--compare", skn, "--threads", threads, "--json", "-q"))
+
+
+def milliseconds(siskin, evaluation, skn):
+    """The lowest of the test pictures' times: the one that was disturbed least."""
+    pictures = [p["path"] for p in evaluation["pictures"] if "frame" not in p][:40]
+    lines = call(siskin, "classify", skn, *pictures, "--threads", "1", "--json", "-q").splitlines()
+    return min(json.loads(line)["ms"] for line in lines)
+
+
+def cells(evaluation):
+    c = evaluation["comparison"]
+    sources = ["%+.1f" % (100 * s["accuracy_difference"]) for s in c["sources"]]
+    return sources + ["%.1f" % (100 * c["other_metrics"]["accuracy"]),
+                      "%+.1f to %+.1f" % (100 * c["difference_low"], 100 * c["difference_high"]),
+                      "%d (%.1f %%)" % (c["flips"], 100 * c["flip_rate"]), "%.3f" % c["mean_dp"], "%.2f" % c["max_dp"],
+                      "%.4f" % c["mean_cosine"]]
+
+
+def header(evaluation, time):
+    names = [s["name"] for s in evaluation["comparison"]["sources"]]
+    head = ["steps", "weights per"] + names + ["all, %", "95 % interval", "flips", "mean dp", "max dp", "cosine", "MB"]
+    head += ["ms"] if time else []
+    print("| " + " | ".join(head) + " |\n|" + "---|" * len(head), flush=True)
+
+
+def row(name, per, siskin, evaluation, skn, time):
+    line = [name, per] + cells(evaluation) + ["%.2f" % (os.path.getsize(skn) / 1e6)]
+    line += ["%.2f" % milliseconds(siskin, evaluation, skn)] if time else []
+    print("| " + " | ".join(line) + " |", flush=True)
+
+
+def options():
+    arguments, given = [], {"--threads": "0", "--per": "both", "--seeds": "", "--int8": ""}
+    rest = sys.argv[1:]
+    time = "--time" in rest
+    rest = [r for r in rest if r != "--time"]
+    while rest:
+        first = rest.pop(0)
+        if first in given and rest:
+            given[first] = rest.pop(0)
+        else:
+            arguments.append(first)
+    if len(arguments) < 3 or not all("=" in a for a in arguments[2:]):
+        sys.exit(__doc__)
+    return arguments[0], arguments[1], [a.split("=", 1) for a in arguments[2:]], given, time
+
+
+def table(siskin, dataset, model, given, time, skn):
+    first = True
+    for per in ("channel", "tensor") if given["--per"] == "both" else (given["--per"],):
+        for name, step in STEPS:
+            call(siskin, "quantize", model, "-c", dataset, "-o", skn, "--per", per, "--threads", given["--threads"], "-q", *step)
+            evaluation = compare(siskin, dataset, model, skn, given["--threads"])
+            if first:
+                print("float: %.1f %%; per source: points that int8 gains\n" % (100 * evaluation["metrics"]["accuracy"]))
+                header(evaluation, time)
+            first = False
+            row(name, per, siskin, evaluation, skn, time)
+
+
+def spread(siskin, dataset, model, given, skn):
+    found = []
+    for seed in range(1, int(given["--seeds"]) + 1):
+        call(siskin, "quantize", model, "-c", dataset, "-o", skn, "--seed", str(seed), "--threads", given["--threads"], "-q")
+        found.append(compare(siskin, dataset, model, skn, given["--threads"])["comparison"])
+        c = found[-1]
+        print("seed %d: %.2f %%, %d flips, cosine %.4f" % (seed, 100 * c["other_metrics"]["accuracy"], c["flips"],
+                                                         c["mean_cosine"]), flush=True)
+    accuracy = [100 * c["other_metrics"]["accuracy"] for c in found]
+    mean = sum(accuracy) / len(accuracy)
+    deviation = (sum((a - mean) ** 2 for a in accuracy) / max(len(accuracy) - 1, 1)) ** 0.5
+    print("accuracy %.2f to %.2f %%, mean %.2f, standard deviation %.2f points; most flips %d" %
+          (min(accuracy), max(accuracy), mean, deviation, max(c["flips"] for c in found)))
+
+
+def main():
+    siskin, dataset, models, given, time = options()
+    with tempfile.TemporaryDirectory() as folder:
+        skn = os.path.join(folder, "model.skn")
+        for name, model in models:
+            print("\n### %s" % name)
+            if given["--seeds"]:
+                spread(siskin, dataset, model, given, skn)
+            else:
+                table(siskin, dataset, model, given, time, skn)
+    for extra in given["--int8"].split() if given["--int8"] else []:
+        name, files = extra.split("=", 1)
+        model, other = files.split(",")
+        row(name, "channel", siskin, compare(siskin, dataset, model, other, given["--threads"]), other, time)
+
+
+main()
