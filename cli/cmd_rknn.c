@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* siskin rknn: the vendor's toolkit for the NPU of RV1103 and its kin. */
+#include <math.h>
 #include <string.h>
 
 #include "cli.h"
@@ -10,6 +11,13 @@ static const cli_option options[] = {
     {0, "again", CLI_FLAG, NULL, NULL, "setup: install anew even if all is well"},
     {'t', "target", CLI_CHOICE, "CHIP", NULL, "info: the chip that the file must be for; lint: the chip to judge for",
      .choices = "rv1103|rv1103b|rv1106|rv1106b"},
+    {'c', "calibration", CLI_STRING, "DATASET", NULL, "compare: dataset whose training part is calibrated with"},
+    {'a', "algorithm", CLI_CHOICE, "NAME", "normal", "compare: range of activations",
+     .choices = "normal|mmse|kl_divergence"},
+    {'n', "pictures", CLI_INT, "N", "20", "compare: calibration pictures drawn", .least = 1, .most = 9999},
+    {0, "tensors", CLI_INT, "N", "1", "compare: pictures whose tensors are compared", .least = 1, .most = 1000},
+    CLI_THREADS,
+    CLI_MAX_BAD("pictures"),
     {0}};
 
 static int setup(cli *c) {
@@ -155,12 +163,86 @@ static int info(cli *c) {
     return CLI_OK;
 }
 
+/* ---- compare ---------------------------------------------------------------------------------------------------- */
+
+static void compare_json(const sk_rknn_comparison *r) {
+    printf("{\"pictures\":%d,\"own_theirs\":%d,\"own_float\":%d,\"theirs_float\":%d,\"first\":", r->pictures,
+           r->own_theirs, r->own_float, r->theirs_float);
+    if (r->first < 0) printf("null");
+    else cli_json_string(stdout, r->layers[r->first].name);
+    printf(",\"layers\":[");
+    for (size_t i = 0; i < r->count; i++) {
+        const sk_rknn_pair *p = &r->layers[i];
+        const double numbers[] = {p->cosine, p->error, p->own_float, p->theirs_float};
+        static const char *const keys[] = {"cosine", "error", "own_float", "theirs_float"};
+        printf("%s{\"name\":", i ? "," : "");
+        cli_json_string(stdout, p->name);
+        for (int k = 0; k < 4; k++) {
+            if (isfinite(numbers[k])) printf(",\"%s\":%.6f", keys[k], numbers[k]);
+            else printf(",\"%s\":null", keys[k]);
+        }
+        printf("}");
+    }
+    printf("]}\n");
+}
+
+static const char *number(char text[16], double value) {
+    if (isfinite(value)) snprintf(text, 16, "%.4f", value);
+    else snprintf(text, 16, "-");
+    return text;
+}
+
+static void compare_text(const sk_rknn_comparison *r) {
+    char a[16], b[16], d[16], e[16];
+    printf("%-28s %10s %10s %12s %12s\n", "layer", "cosine", "error", "ours: float", "theirs: float");
+    for (size_t i = 0; i < r->count; i++) {
+        const sk_rknn_pair *p = &r->layers[i];
+        printf("%-28s %10s %10s %12s %12s%s\n", p->name, number(a, p->cosine), number(b, p->error),
+               number(d, p->own_float), number(e, p->theirs_float), (int)i == r->first ? "  <- differs" : "");
+    }
+    if (r->first < 0) printf("\nno layer's cosine is below %g\n", SK_RKNN_ALIKE);
+    else printf("\nfirst layer that differs (cosine below %g): %s\n", SK_RKNN_ALIKE, r->layers[r->first].name);
+    printf("same verdict on %d calibration pictures: ours and theirs %d, ours and float %d, theirs and float %d\n",
+           r->pictures, r->own_theirs, r->own_float, r->theirs_float);
+}
+
+static int compare(cli *c) {
+    sk_error err = {0};
+    sk_rknn_options o = sk_rknn_defaults();
+    sk_rknn_comparison result = {0};
+    sk_model *model = NULL;
+    sk_dataset *dataset = NULL;
+    sk_cache *cache = NULL;
+    size_t bad = 0;
+    if (!cli_given(c, "calibration")) return cli_usage(c, "compare needs --calibration DATASET");
+    o.toolkit = cli_string(c, "dir");
+    o.target = cli_given(c, "target") ? cli_string(c, "target") : o.target;
+    o.pictures = (int)cli_int(c, "pictures");
+    sk_status status = sk_rknn_algorithm_parse(cli_string(c, "algorithm"), &o.algorithm, &err);
+    if (!status) status = sk_model_read(cli_arg(c, 1), &model, &err);
+    if (!status) status = sk_dataset_open(cli_string(c, "calibration"), &dataset, &err);
+    if (!status)
+        status = sk_cache_open(dataset, (int)cli_int(c, "max-bad"), (int)cli_int(c, "threads"), cli_hooks(c), &cache,
+                               &bad, &err);
+    if (!status)
+        status = sk_rknn_compare(model, dataset, cache, &o, (int)cli_int(c, "tensors"), cli_hooks(c), &result, &err);
+    sk_cache_close(cache);
+    sk_dataset_close(dataset);
+    sk_model_free(model);
+    if (status) return cli_fail(c, &err);
+    if (cli_json(c)) compare_json(&result);
+    else if (!cli_quiet(c)) compare_text(&result);
+    sk_rknn_comparison_free(&result);
+    return CLI_OK;
+}
+
 static int run(cli *c) {
     static const struct {
         const char *name;
         int arguments;
         int (*run)(cli *c);
-    } actions[] = {{"setup", 0, setup}, {"doctor", 0, doctor}, {"lint", 1, lint}, {"info", 1, info}};
+    } actions[] = {{"setup", 0, setup}, {"doctor", 0, doctor}, {"lint", 1, lint},
+                   {"info", 1, info},   {"compare", 1, compare}};
     const char *name = cli_arg(c, 0);
     for (size_t i = 0; i < sizeof actions / sizeof *actions; i++) {
         if (strcmp(name, actions[i].name) != 0) continue;
@@ -168,13 +250,13 @@ static int run(cli *c) {
             return cli_usage(c, actions[i].arguments ? "%s needs one file" : "%s takes no file", name);
         return actions[i].run(c);
     }
-    return cli_usage(c, "'%s' is not known: choose setup, doctor, lint or info", name);
+    return cli_usage(c, "'%s' is not known: choose setup, doctor, lint, info or compare", name);
 }
 
 const cli_verb verb_rknn = {
     "rknn",
     "looks after Rockchip's toolkit and models for the NPU",
-    "setup|doctor|lint FILE|info FILE",
+    "setup|doctor|lint FILE|info FILE|compare MODEL",
     1,
     2,
     options,
@@ -190,6 +272,11 @@ const cli_verb verb_rknn = {
         "is an error.\n\n"
         "info tells what can be read of a .rknn without the vendor's software: versions, chip, input, memory, the "
         "model's card, and a hash of its commands and weights, which conversions of the same input share (the files "
-        "differ: the toolkit leaves parts of its memory in them).",
+        "differ: the toolkit leaves parts of its memory in them).\n\n"
+        "compare quantises the float MODEL twice with the same pictures, by siskin quantize and by the toolkit, and "
+        "sets every tensor of ours beside the one of the vendor's simulator: cosine, error, both beside float, the "
+        "first layer that differs, and on how many of the pictures the verdicts agree. For a whole part of a "
+        "dataset: siskin eval --backend rknn-sim --compare.",
     .examples = "siskin rknn setup\nsiskin rknn doctor --json\nsiskin rknn lint bird.onnx --target rv1103\n"
-                "siskin rknn info bird.rknn --target rv1103\n"};
+                "siskin rknn info bird.rknn --target rv1103\n"
+                "siskin rknn compare run --calibration birds --algorithm normal\n"};

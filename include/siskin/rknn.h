@@ -93,6 +93,29 @@ sk_status sk_rknn_convert(const sk_model *model, const sk_dataset *calibration, 
 sk_status sk_rknn_simulate(const sk_model *model, const sk_dataset *calibration, const sk_cache *cache,
                            const sk_rknn_options *options, const sk_hooks *hooks, sk_classifier **out, sk_error *err);
 
+/* ---- comparison: our int8 beside the vendor's, layer by layer ---------------------------------------------------- */
+#define SK_RKNN_ALIKE 0.99 /* cosine below which two tensors are said to differ */
+typedef struct sk_rknn_pair {
+    char name[64];     /* of the layer */
+    int found;         /* the simulator has this tensor */
+    double cosine;     /* ours and theirs, over the compared pictures; NaN where one is missing or 0, as the next */
+    double error;      /* |ours - theirs| / |theirs| */
+    double own_float, theirs_float; /* cosines to float */
+} sk_rknn_pair;
+typedef struct sk_rknn_comparison {
+    sk_rknn_pair *layers;
+    size_t count, found;
+    int first;         /* layer with a cosine below SK_RKNN_ALIKE, -1: none */
+    int pictures, own_theirs, own_float, theirs_float; /* verdicts that are the same, of so many calibration pictures */
+} sk_rknn_comparison;
+/* Quantises `model` by our arithmetic and by the toolkit, with the same pictures; sets the tensors of the first
+ * `pictures` of them side by side (some ten seconds each), the verdicts of all. Ours has the same observer and
+ * nothing that the vendor's converter lacks. Errors: as sk_rknn_convert. */
+sk_status sk_rknn_compare(sk_model *model, const sk_dataset *calibration, const sk_cache *cache,
+                          const sk_rknn_options *options, int pictures, const sk_hooks *hooks, sk_rknn_comparison *out,
+                          sk_error *err);
+void sk_rknn_comparison_free(sk_rknn_comparison *comparison);
+
 /* ---- lint: what an ONNX file will meet on its way to the NPU of RV1103 and RV1106 ------------------------------- */
 typedef enum sk_rknn_severity {
     SK_RKNN_NOTE = 0, /* a known cost */

@@ -50,6 +50,11 @@ char *sk_rknn_card_text(const sk_card *card, const sk_rknn_options *options);
 /* The card out of such a text; 0 if it is none. */
 int sk_rknn_card_parse(const char *text, sk_card *card, char algorithm[24]);
 
+/* Answers n pictures in the simulator: logits, and pooled features if not NULL (simulate.c). The model was built with
+ * the outputs "logits,avgpool" and the simulator started. */
+sk_status sk_rknn_run(sk_bridge *bridge, const uint8_t *images, int n, int size, int classes, int features,
+                      float *logits, float *out_features, sk_error *err);
+
 /* ---- the Python side (bridge.c) ------------------------------------------------------------------------------- */
 /* `dir` as sk_rknn_dir gives it; `folder`: where the toolkit works, for the script and what it leaves about. */
 sk_status sk_bridge_open(const char *dir, const char *folder, const sk_hooks *hooks, sk_bridge **out, sk_error *err);

@@ -16,14 +16,13 @@ static void close_simulator(void *user) {
     sk_free(s);
 }
 
-static sk_status check_widths(const simulator *s, const cJSON *answer, sk_error *err) {
+static sk_status check_widths(const cJSON *answer, int classes, int features, sk_error *err) {
     const cJSON *widths = cJSON_GetObjectItemCaseSensitive(answer, "widths");
-    const cJSON *logits = cJSON_GetArrayItem(widths, 0), *features = cJSON_GetArrayItem(widths, 1);
-    if (cJSON_IsNumber(logits) && logits->valueint == s->classes && cJSON_IsNumber(features) &&
-        features->valueint == s->features)
+    const cJSON *first = cJSON_GetArrayItem(widths, 0), *second = cJSON_GetArrayItem(widths, 1);
+    if (cJSON_IsNumber(first) && first->valueint == classes && cJSON_IsNumber(second) && second->valueint == features)
         return SK_OK;
-    return sk_fail(err, SK_ERR_MISMATCH, "the simulator does not answer with %d logits and %d features", s->classes,
-                   s->features);
+    return sk_fail(err, SK_ERR_MISMATCH, "the simulator does not answer with %d logits and %d features", classes,
+                   features);
 }
 
 /* Rows of the second output are skipped if nobody wants them. */
@@ -35,19 +34,23 @@ static sk_status read_rows(sk_bridge *bridge, float *out, size_t count, sk_error
     return status;
 }
 
-static sk_status run(void *user, const uint8_t *images, int n, float *logits, float *features, sk_error *err) {
-    simulator *s = user;
+sk_status sk_rknn_run(sk_bridge *bridge, const uint8_t *images, int n, int size, int classes, int features,
+                      float *logits, float *out_features, sk_error *err) {
     char request[64];
     cJSON *answer = NULL;
     const size_t count = (size_t)n;
-    snprintf(request, sizeof request, "{\"do\":\"run\",\"n\":%d,\"size\":%d}", n, s->size);
-    sk_status status = sk_bridge_ask(s->job.bridge, request, images, count * (size_t)s->size * (size_t)s->size * 3,
-                                     &answer, err);
-    if (status == SK_OK) status = check_widths(s, answer, err);
-    if (status == SK_OK) status = read_rows(s->job.bridge, logits, count * (size_t)s->classes, err);
-    if (status == SK_OK) status = read_rows(s->job.bridge, features, count * (size_t)s->features, err);
+    snprintf(request, sizeof request, "{\"do\":\"run\",\"n\":%d,\"size\":%d}", n, size);
+    sk_status status = sk_bridge_ask(bridge, request, images, count * (size_t)size * (size_t)size * 3, &answer, err);
+    if (status == SK_OK) status = check_widths(answer, classes, features, err);
+    if (status == SK_OK) status = read_rows(bridge, logits, count * (size_t)classes, err);
+    if (status == SK_OK) status = read_rows(bridge, out_features, count * (size_t)features, err);
     cJSON_Delete(answer);
     return status;
+}
+
+static sk_status run(void *user, const uint8_t *images, int n, float *logits, float *features, sk_error *err) {
+    simulator *s = user;
+    return sk_rknn_run(s->job.bridge, images, n, s->size, s->classes, s->features, logits, features, err);
 }
 
 sk_status sk_rknn_simulate(const sk_model *model, const sk_dataset *calibration, const sk_cache *cache,

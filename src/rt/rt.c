@@ -160,7 +160,7 @@ static int8_t *tensor(const sk_rt *rt, int32_t index) {
     return rt->arena + (index < 0 ? rt->header->input_offset : rt->layers[index].arena_offset);
 }
 
-void sk_rt_run(sk_rt *rt, const uint8_t *image, int8_t *logits, int8_t *features) {
+void sk_rt_run_tapped(sk_rt *rt, const uint8_t *image, int8_t *logits, sk_rt_tap tap, void *user) {
     const sk_skn_header *h = rt->header;
     const int8_t *lut = (const int8_t *)rt->bytes + h->lut_offset;
     int8_t *input = tensor(rt, -1);
@@ -181,8 +181,16 @@ void sk_rt_run(sk_rt *rt, const uint8_t *image, int8_t *logits, int8_t *features
         } else {
             rt->kernels->gemm(l, in, out, rt->scratch);
         }
+        if (tap) {
+            tap(user, (int)i, out, rt->layers[i].out_scale, rt->layers[i].out_zero);
+        }
     }
     memcpy(logits, tensor(rt, (int32_t)h->layer_count - 1), (size_t)h->classes);
+}
+
+void sk_rt_run(sk_rt *rt, const uint8_t *image, int8_t *logits, int8_t *features) {
+    const sk_skn_header *h = rt->header;
+    sk_rt_run_tapped(rt, image, logits, NULL, NULL);
     if (features) {
         memcpy(features, tensor(rt, h->feature_layer), (size_t)h->features);
     }

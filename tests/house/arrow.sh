@@ -22,7 +22,7 @@ allowed() {
     predict) rooms='base image net formats rt predict kernels/int8' public='status hooks image video model rt classifier' ;;
     eval) rooms='base image data net predict eval formats' public='status hooks image dataset model classifier eval' ;;
     report) rooms='base image data eval predict formats report' public='status hooks image dataset model classifier eval train weights quant report' ;;
-    rknn) rooms='base formats rknn' public='status hooks image dataset model quant classifier rknn' ;;
+    rknn) rooms='base formats rknn' public='status hooks image dataset model quant classifier rt rknn' ;;
     sweep) rooms='base formats train report sweep' public='status hooks text dataset model classifier train eval report sweep' ;;
     *) rooms='' public='' ;;
     esac

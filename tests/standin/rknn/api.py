@@ -114,5 +114,15 @@ class RKNN:
         wide = {"logits": [128 - mean, mean - 128], "avgpool": [mean] * 576}
         return [numpy.array([wide[name]], numpy.float32) for name in self.outputs]
 
+    def accuracy_analysis(self, inputs, output_dir):
+        import numpy
+
+        os.makedirs(output_dir + "/simulator/npy")
+        if MODE != "bare":
+            numpy.save(output_dir + "/simulator/npy/features_0.npy", numpy.ones((1, 16, 112, 112), numpy.float32))
+            numpy.save(output_dir + "/simulator/npy/logits.npy", numpy.array([[-1, 1]], numpy.float32))
+            numpy.save(output_dir + "/simulator/npy/features_12.npy", numpy.ones((1, 2, 3), numpy.float32))
+        return 0 if os.path.getsize(inputs[0]) else -1
+
     def release(self):
         pass
