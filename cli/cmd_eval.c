@@ -18,14 +18,15 @@ static const cli_option options[] = {
     {0, "penalty", CLI_DOUBLE, "P", NULL, "p that a side crop must reach; the model's own if not given",
      .least = 0.000001, .most = 1},
     {0, "backend", CLI_CHOICE, "NAME", "own", "who computes: siskin, or the int8 simulator of Rockchip's toolkit",
-     .choices = "own|rknn-sim"},
-    {'a', "algorithm", CLI_CHOICE, "NAME", "mmse", "rknn-sim: range of activations",
+     .choices = "own|rknn-sim|rknn-board"},
+    {0, "device", CLI_STRING, "SERIAL", NULL, "rknn-board: which board, if several are connected"},
+    {'a', "algorithm", CLI_CHOICE, "NAME", "mmse", "rknn: range of activations",
      .choices = "normal|mmse|kl_divergence"},
-    {0, "method", CLI_CHOICE, "NAME", "channel", "rknn-sim: scale of weights per channel or per layer",
+    {0, "method", CLI_CHOICE, "NAME", "channel", "rknn: scale of weights per channel or per layer",
      .choices = "channel|layer"},
-    {'c', "calibration", CLI_STRING, "DATASET2", NULL, "rknn-sim: dataset of the calibration pictures, else DATASET"},
-    {'n', "pictures", CLI_INT, "N", "100", "rknn-sim: calibration pictures drawn", .least = 1, .most = 9999},
-    {0, "toolkit", CLI_STRING, "DIR", NULL, "rknn-sim: folder of `siskin rknn setup`"},
+    {'c', "calibration", CLI_STRING, "DATASET2", NULL, "rknn: dataset of the calibration pictures, else DATASET"},
+    {'n', "pictures", CLI_INT, "N", "100", "rknn: calibration pictures drawn", .least = 1, .most = 9999},
+    {0, "toolkit", CLI_STRING, "DIR", NULL, "rknn: folder of `siskin rknn setup`"},
     {0, "compare", CLI_STRING, "MODEL2", NULL, "second model over the same pictures, e.g. the int8 one"},
     {'o', "output", CLI_STRING, "DIR", NULL, "folder for report.html, evaluation.json and the figures"},
     {0, "saliency", CLI_INT, "N", NULL, "show what the model looked at: N certain, N uncertain and the wrong pictures",
@@ -300,6 +301,8 @@ static sk_status simulate(cli *c, work *w, sk_error *err) {
     size_t bad = 0;
     o.toolkit = cli_string(c, "toolkit");
     o.by_layer = cli_string(c, "method")[0] == 'l';
+    if (strcmp(cli_string(c, "backend"), "rknn-board") == 0)
+        o.board = cli_given(c, "device") ? cli_string(c, "device") : "";
     o.pictures = (int)cli_int(c, "pictures");
     sk_status status = sk_rknn_algorithm_parse(cli_string(c, "algorithm"), &o.algorithm, err);
     if (!status && other) status = sk_dataset_open(other, &dataset, err);
@@ -313,7 +316,7 @@ static sk_status simulate(cli *c, work *w, sk_error *err) {
     if (status) return status;
     sk_classifier_close(w->model);
     w->model = simulator;
-    snprintf(w->label, sizeof w->label, "%s in rknn-sim (%s, %s, %d pictures)", cli_arg(c, 0),
+    snprintf(w->label, sizeof w->label, "%s in %s (%s, %s, %d pictures)", cli_arg(c, 0), cli_string(c, "backend"),
              cli_string(c, "algorithm"), cli_string(c, "method"), o.pictures);
     return SK_OK;
 }
@@ -386,7 +389,7 @@ static int print_text(cli *c, const work *w, sk_error *err) {
 
 static int run(cli *c) {
     sk_error err = {0};
-    work w = {.simulated = strcmp(cli_string(c, "backend"), "rknn-sim") == 0};
+    work w = {.simulated = strcmp(cli_string(c, "backend"), "own") != 0};
     int code = CLI_OK;
     if (evaluate(c, &w, &err) != SK_OK) code = cli_fail(c, &err);
     else if (cli_json(c)) code = print_json(c, &w, &err);
@@ -420,7 +423,7 @@ const cli_verb verb_eval = {
         "p moves; and how many change in each source.\n\n"
         "With --backend rknn-sim Rockchip's toolkit (siskin rknn setup) quantises the float MODEL as siskin export "
         "--rknn does and its simulator of the NPU answers, some 30 ms a picture: the same pictures, rule and "
-        "report.\n\n"
+        "report. With rknn-board a board that is connected by USB answers (siskin rknn board check).\n\n"
         "With --compare a second model judges the same pictures by the same rule: difference of accuracy with its "
         "interval over pairs (Newcombe 1998), verdicts that flip, mean and largest change of p, cosine of the pooled "
         "features, per source and on the whole, and McNemar's exact test.",

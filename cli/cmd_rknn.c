@@ -14,6 +14,10 @@ static const cli_option options[] = {
     {'c', "calibration", CLI_STRING, "DATASET", NULL, "compare: dataset whose training part is calibrated with"},
     {'a', "algorithm", CLI_CHOICE, "NAME", "normal", "compare: range of activations",
      .choices = "normal|mmse|kl_divergence"},
+    {0, "device", CLI_STRING, "SERIAL", NULL, "board: which one, if several are connected"},
+    {0, "files", CLI_STRING, "DIR", NULL, "board setup: folder with the vendor's librknnmrt.so and rknn_server"},
+    {0, "dry-run", CLI_FLAG, NULL, NULL, "board setup: only show the steps"},
+    {0, "yes", CLI_FLAG, NULL, NULL, "board setup: carry them out"},
     {'n', "pictures", CLI_INT, "N", "20", "compare: calibration pictures drawn", .least = 1, .most = 9999},
     {0, "tensors", CLI_INT, "N", "1", "compare: pictures whose tensors are compared", .least = 1, .most = 1000},
     CLI_THREADS,
@@ -236,27 +240,84 @@ static int compare(cli *c) {
     return CLI_OK;
 }
 
+/* ---- board ------------------------------------------------------------------------------------------------------ */
+
+static void board_json(const sk_rknn_board *b) {
+    const char *trouble = sk_rknn_board_trouble(b);
+    const char *const texts[] = {b->serial, b->machine, b->chip, b->library, b->server, trouble ? trouble : ""};
+    static const char *const keys[] = {"serial", "machine", "chip", "library", "server", "trouble"};
+    printf("{\"ready\":%s", trouble ? "false" : "true");
+    for (int k = 0; k < 6; k++) {
+        printf(",\"%s\":", keys[k]);
+        cli_json_string(stdout, texts[k]);
+    }
+    printf(",\"server_runs\":%s,\"rkipc_runs\":%s,\"free_kb\":%ld,\"cma_kb\":%ld}\n", b->server_runs ? "true" : "false",
+           b->rkipc_runs ? "true" : "false", b->free_kb, b->cma_kb);
+}
+
+static int board_check(cli *c, const sk_rknn_board *b) {
+    const char *trouble = sk_rknn_board_trouble(b);
+    if (cli_json(c)) board_json(b);
+    else if (!cli_quiet(c)) {
+        printf("board      %s, %s, %s\n", b->serial, b->machine, b->chip);
+        printf("library    %s\nserver     %s, %s\nrkipc      %s\n", b->library[0] ? b->library : "-",
+               b->server[0] ? b->server : "-", b->server_runs ? "runs" : "does not run",
+               b->rkipc_runs ? "runs" : "does not run");
+        printf("memory     %ld kB free, %ld kB of CMA\n\n%s\n", b->free_kb, b->cma_kb,
+               trouble ? trouble : "ready: siskin eval RUN DATASET --backend rknn-board");
+    }
+    return trouble ? CLI_FINDING : CLI_OK;
+}
+
+static int board_setup(cli *c, const sk_rknn_board *b) {
+    sk_error err = {0};
+    sk_rknn_plan plan;
+    sk_rknn_board after;
+    if (!cli_given(c, "files") || cli_flag(c, "dry-run") == cli_flag(c, "yes"))
+        return cli_usage(c, "board setup needs --files DIR and one of --dry-run and --yes");
+    if (sk_rknn_board_plan(b, cli_string(c, "files"), &plan, &err) != SK_OK) return cli_fail(c, &err);
+    for (int i = 0; i < plan.count && cli_flag(c, "dry-run"); i++) {
+        const sk_rknn_step *step = &plan.steps[i];
+        printf("%d. %s\n   adb -s %s %s%s%s%s%s\n", i + 1, step->what, b->serial, step->from[0] ? "push " : "shell '",
+               step->from, step->from[0] ? " " : "", step->to, step->from[0] ? "" : "'");
+    }
+    if (cli_flag(c, "dry-run")) return CLI_OK;
+    if (sk_rknn_board_setup(b, &plan, cli_hooks(c), &after, &err) != SK_OK) return cli_fail(c, &err);
+    return board_check(c, &after);
+}
+
+static int board(cli *c) {
+    sk_error err = {0};
+    sk_rknn_board b;
+    const char *what = cli_arg(c, 1);
+    const int checks = strcmp(what, "check") == 0;
+    if (!checks && strcmp(what, "setup") != 0) return cli_usage(c, "'board %s' is not known: choose check or setup",
+                                                                what);
+    if (sk_rknn_board_find(cli_string(c, "device"), cli_hooks(c), &b, &err) != SK_OK) return cli_fail(c, &err);
+    return checks ? board_check(c, &b) : board_setup(c, &b);
+}
+
 static int run(cli *c) {
     static const struct {
         const char *name;
         int arguments;
         int (*run)(cli *c);
     } actions[] = {{"setup", 0, setup}, {"doctor", 0, doctor}, {"lint", 1, lint},
-                   {"info", 1, info},   {"compare", 1, compare}};
+                   {"info", 1, info},   {"compare", 1, compare}, {"board", 1, board}};
     const char *name = cli_arg(c, 0);
     for (size_t i = 0; i < sizeof actions / sizeof *actions; i++) {
         if (strcmp(name, actions[i].name) != 0) continue;
         if (cli_count(c) != 1 + actions[i].arguments)
-            return cli_usage(c, actions[i].arguments ? "%s needs one file" : "%s takes no file", name);
+            return cli_usage(c, actions[i].arguments ? "%s needs one argument" : "%s takes no argument", name);
         return actions[i].run(c);
     }
-    return cli_usage(c, "'%s' is not known: choose setup, doctor, lint, info or compare", name);
+    return cli_usage(c, "'%s' is not known: choose setup, doctor, lint, info, compare or board", name);
 }
 
 const cli_verb verb_rknn = {
     "rknn",
     "looks after Rockchip's toolkit and models for the NPU",
-    "setup|doctor|lint FILE|info FILE|compare MODEL",
+    "setup|doctor|lint FILE|info FILE|compare MODEL|board check|board setup",
     1,
     2,
     options,
@@ -276,7 +337,13 @@ const cli_verb verb_rknn = {
         "compare quantises the float MODEL twice with the same pictures, by siskin quantize and by the toolkit, and "
         "sets every tensor of ours beside the one of the vendor's simulator: cosine, error, both beside float, the "
         "first layer that differs, and on how many of the pictures the verdicts agree. For a whole part of a "
-        "dataset: siskin eval --backend rknn-sim --compare.",
+        "dataset: siskin eval --backend rknn-sim --compare.\n\n"
+        "board check asks a board that is connected by USB, through adb, what is on it, and says what keeps models "
+            "from "
+        "running there (exit status 3). board setup puts the vendor's library and server onto it, stops rkipc and "
+            "starts "
+        "the server; --dry-run shows each step, --yes takes them.",
     .examples = "siskin rknn setup\nsiskin rknn doctor --json\nsiskin rknn lint bird.onnx --target rv1103\n"
                 "siskin rknn info bird.rknn --target rv1103\n"
-                "siskin rknn compare run --calibration birds --algorithm normal\n"};
+                "siskin rknn compare run --calibration birds --algorithm normal\n"
+                "siskin rknn board check\nsiskin rknn board setup --files rknpu2 --dry-run\n"};

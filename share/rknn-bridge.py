@@ -36,6 +36,7 @@ def check(what, result):
 
 class Toolkit:
     rknn = None
+    seconds = 0  # that a picture may take; 0: any number
 
     def versions(self, names, **_):
         """Installed versions of the packages, and whether the toolkit can be imported."""
@@ -81,6 +82,15 @@ class Toolkit:
         check("init_runtime", self.rknn.init_runtime())
         return {}
 
+    def connect(self, target, device, **_):
+        """A board by USB. Its server may never answer, in native code that no Python handler interrupts: SIGALRM ends
+        the process, which siskin knows how to tell."""
+        self.seconds = 30
+        signal.alarm(60)
+        check("init_runtime", self.rknn.init_runtime(target=target, device_id=device))
+        signal.alarm(0)
+        return {}
+
     def run(self, n, size, **_):
         """n pictures of size x size x 3 bytes follow the request; the outputs, float32, follow the answer."""
         import numpy
@@ -88,10 +98,12 @@ class Toolkit:
         pictures = numpy.frombuffer(stream.read(n * size * size * 3), numpy.uint8).reshape(n, 1, size, size, 3)
         rows = []
         for picture in pictures:
+            signal.alarm(self.seconds)
             outputs = self.rknn.inference(inputs=[picture], data_format=["nhwc"])
             if outputs is None:
                 raise Failure("inference returned nothing")
             rows.append([numpy.asarray(o, numpy.float32).reshape(-1) for o in outputs])
+        signal.alarm(0)
         parts = [numpy.stack([row[i] for row in rows]) for i in range(len(rows[0]))]
         return {"widths": [p.shape[1] for p in parts]}, b"".join(p.astype("<f4").tobytes() for p in parts)
 

@@ -48,6 +48,7 @@ typedef struct sk_rknn_options {
     int by_layer;        /* one scale per weight tensor instead of one per output channel */
     int pictures;        /* for calibration, drawn as sk_quantize draws them */
     uint64_t seed;
+    const char *board;   /* serial number of the connected board that runs the model, "": the only one; NULL: none */
     const char *keep;    /* folder that gets the ONNX, the list and the pictures; NULL: they are removed */
 } sk_rknn_options;
 sk_rknn_options sk_rknn_defaults(void); /* rv1103, mmse, by channel, 100 pictures, seed 1 */
@@ -89,7 +90,9 @@ sk_status sk_rknn_convert(const sk_model *model, const sk_dataset *calibration, 
                           const sk_rknn_options *options, const sk_hooks *hooks, sk_rknn_report *report, sk_error *err);
 
 /* The vendor's simulator as a classifier: converts `model` likewise and answers pictures with its int8 arithmetic, some
- * 30 ms each. `hooks` must outlive it. Errors: as sk_rknn_convert. */
+ * 30 ms each. `hooks` must outlive it. With options->board the connected board answers instead; it is looked at first
+ * (sk_rknn_board_trouble), and one that stops answering ends with a sentence. Errors: as sk_rknn_convert,
+ * sk_rknn_board_find. */
 sk_status sk_rknn_simulate(const sk_model *model, const sk_dataset *calibration, const sk_cache *cache,
                            const sk_rknn_options *options, const sk_hooks *hooks, sk_classifier **out, sk_error *err);
 
@@ -115,6 +118,36 @@ sk_status sk_rknn_compare(sk_model *model, const sk_dataset *calibration, const 
                           const sk_rknn_options *options, int pictures, const sk_hooks *hooks, sk_rknn_comparison *out,
                           sk_error *err);
 void sk_rknn_comparison_free(sk_rknn_comparison *comparison);
+
+/* ---- a board that is connected by USB, reached through adb ------------------------------------------------------- */
+typedef struct sk_rknn_board {
+    char serial[64], machine[32], chip[128]; /* machine: "armv7l"; chip: the device tree's names */
+    char library[32], server[32];            /* versions of librknnmrt.so and rknn_server, "" if they are not there */
+    int second_library;                      /* one in /usr/lib beside the one in /oem/usr/lib */
+    int server_runs, rkipc_runs;             /* rkipc: the camera's own program */
+    long free_kb, cma_kb;                    /* memory, 0 if it does not say */
+} sk_rknn_board;
+/* The board of this serial number, or the only one if NULL; within seconds. Errors: UNSUPPORTED (no adb, no board,
+ * several, one that adb may not use), IO (adb fails or does not come to an end), CANCELLED, MEMORY. */
+sk_status sk_rknn_board_find(const char *serial, const sk_hooks *hooks, sk_rknn_board *out, sk_error *err);
+/* What keeps models from running there, with the way out; NULL if nothing does. */
+const char *sk_rknn_board_trouble(const sk_rknn_board *board);
+
+typedef struct sk_rknn_step {
+    char what[96];
+    char from[512]; /* a file to be pushed; "": `to` is a command of the board's shell */
+    char to[320];
+} sk_rknn_step;
+typedef struct sk_rknn_plan {
+    int count;
+    sk_rknn_step steps[8];
+} sk_rknn_plan;
+/* What it takes to make the board ready with librknnmrt.so and rknn_server of the folder `files` (the vendor's, for
+ * armhf-uclibc). Nothing is done yet. Errors: IO, FORMAT (not for this machine), UNSUPPORTED (another machine). */
+sk_status sk_rknn_board_plan(const sk_rknn_board *board, const char *files, sk_rknn_plan *plan, sk_error *err);
+/* Carries it out and looks again. Errors: as sk_rknn_board_find, with the step that failed. */
+sk_status sk_rknn_board_setup(const sk_rknn_board *board, const sk_rknn_plan *plan, const sk_hooks *hooks,
+                              sk_rknn_board *after, sk_error *err);
 
 /* ---- lint: what an ONNX file will meet on its way to the NPU of RV1103 and RV1106 ------------------------------- */
 typedef enum sk_rknn_severity {

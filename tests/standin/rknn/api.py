@@ -100,7 +100,15 @@ class RKNN:
             out.write(header.ljust(128, b"\0") + body + metadata + struct.pack("<Q", len(text)) + text)
         return 0
 
-    def init_runtime(self):
+    def init_runtime(self, target=None, device_id=None):
+        if target and MODE == "pipe":
+            raise RuntimeError("RKNN_ERR ... error code: RKNN_ERROR_PIPE")
+        if target and MODE == "oom":
+            raise RuntimeError("E RKNNAPI: failed to allocate fd, errno 12")
+        if target and MODE == "silence":
+            signal.alarm(1)  # earlier than the bridge would
+            time.sleep(300)
+        self.device = device_id
         return 0
 
     def inference(self, inputs, data_format):
