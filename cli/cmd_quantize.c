@@ -10,8 +10,9 @@ static const cli_option options[] = {
     {'c', "calibration", CLI_STRING, "DATASET", NULL, "dataset whose training part shows typical pictures",
      .required = 1},
     {'n', "pictures", CLI_INT, "N", "100", "calibration pictures drawn", .least = 1, .most = 100000},
-    {'r', "recipe", CLI_CHOICE, "NAME", "best", "all steps below at once; each can still be chosen alone",
-     .choices = "best|seed"},
+    {'r', "recipe", CLI_CHOICE, "NAME", NULL,
+     "all steps below at once, each can still be chosen alone; learned after --qat training, else best",
+     .choices = "best|learned|seed"},
     {0, "observer", CLI_CHOICE, "NAME", NULL, "range of activations", .choices = "normal|percentile|mmse|kl"},
     {0, "percentile", CLI_DOUBLE, "P", "99.99", "of the observer percentile, at either end of the values",
      .least = 50.01, .most = 100},
@@ -34,8 +35,9 @@ static int is(cli *c, const char *option, const char *value) {
 }
 
 /* The recipe, then what is named beside it. */
-static sk_status choose(cli *c, sk_quant_options *o, sk_error *err) {
-    sk_status status = sk_quant_recipe(cli_string(c, "recipe"), o, err);
+static sk_status choose(cli *c, const sk_model *model, sk_quant_options *o, sk_error *err) {
+    const char *recipe = cli_given(c, "recipe") ? cli_string(c, "recipe") : sk_quant_recipe_of(model);
+    sk_status status = sk_quant_recipe(recipe, o, err);
     o->pictures = (int)cli_int(c, "pictures");
     o->seed = (uint64_t)cli_int(c, "seed");
     o->threads = (int)cli_int(c, "threads");
@@ -142,9 +144,9 @@ static int run(cli *c) {
     sk_cache *cache = NULL;
     sk_quant_report report = {0};
     size_t bad = 0;
-    sk_status status = choose(c, &o, &err);
+    sk_status status = sk_model_read(cli_arg(c, 0), &model, &err);
     if (status == SK_OK) {
-        status = sk_model_read(cli_arg(c, 0), &model, &err);
+        status = choose(c, model, &o, &err);
     }
     if (status == SK_OK) {
         status = sk_dataset_open(cli_string(c, "calibration"), &dataset, &err);

@@ -11,7 +11,7 @@
 static const cli_option options[] = {
     {'o', "output", CLI_STRING, "RUN", NULL, "run folder to create, or to go on in with --resume", .required = 1},
     {0, "resume", CLI_FLAG, NULL, NULL, "go on in the run folder, with its options"},
-    {0, "recipe", CLI_STRING, "NAME", "feeder", "where the options below begin: feeder, seed, or a recipe file"},
+    {0, "recipe", CLI_STRING, "NAME", "feeder", "where the options below begin: feeder, seed, qat, or a recipe file"},
     {0, "print-recipe", CLI_STRING, "NAME", NULL, "print a built-in recipe, to make one's own of it, and end",
      .alone = 1},
     {0, "show-augment", CLI_STRING, "FILE", NULL, "draw training pictures as the network gets them, and end",
@@ -75,7 +75,7 @@ static sk_status take_options(cli *c, sk_train_options *o, sk_error *err) {
 
 static int print_recipe(cli *c, const char *name) {
     const char *text = sk_recipe_builtin(name);
-    if (!text) return cli_usage(c, "there is no built-in recipe %s, only feeder and seed", name);
+    if (!text) return cli_usage(c, "there is no built-in recipe %s, only feeder, seed and qat", name);
     fputs(text, stdout);
     return CLI_OK;
 }

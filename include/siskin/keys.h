@@ -67,7 +67,15 @@
     X("adjust_keep", "adjust-keep", 0, FLAG, adjust_keep, NULL, 0, 0, NULL,                                           \
       "after every step, back into the limits that --adjust had")                                                     \
     X("range_penalty", "range-penalty", 0, FLOAT, range_penalty, "W", 0, 1000000, NULL,                               \
-      "pull of wide weights and batch norms to their limits, times lr; 0 for none")
+      "pull of wide weights and batch norms to their limits, times lr; 0 for none")                                    \
+    X("qat", "qat", 0, CHOICE, qat, "SCHEME", 0, 0, "off|engine|npu",                                                 \
+      "round as int8 does while training, from the model of --pretrained")                                            \
+    X("distill", "distill", 0, FLOAT, distill, "D", 0, 1, NULL,                                                       \
+      "with --qat: share of the loss that holds to the float model's answers")                                        \
+    X("qat_lr", "qat-lr", 0, FLOAT, qat_lr, "RATE", 0, 1, NULL,                                                       \
+      "with --qat engine: learning rate of the ranges, in parts of themselves")                                       \
+    X("qat_pull", "qat-pull", 0, FLOAT, qat_pull, "G", 0, 1000, NULL,                                                 \
+      "with --qat npu: how strongly values beyond the best range are drawn in")
 
 /* Section [augment] of a recipe: siskin/augment.h. */
 #define SK_TRAIN_KEYS_AUGMENT(X)                                                                                      \

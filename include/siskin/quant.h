@@ -16,10 +16,12 @@ typedef enum sk_quant_observer {
     SK_QUANT_NORMAL = 0,
     SK_QUANT_MMSE,
     SK_QUANT_PERCENTILE,
-    SK_QUANT_KL
+    SK_QUANT_KL,
+    SK_QUANT_LEARNED /* what quantisation-aware training left in the model (siskin train --qat) */
 } sk_quant_observer;
 sk_status sk_quant_observer_parse(const char *text, sk_quant_observer *out, sk_error *err);
-const char *sk_quant_observer_name(sk_quant_observer observer); /* "normal", "mmse", "percentile", "kl" */
+const char *sk_quant_observer_name(sk_quant_observer observer); /* "normal", "mmse", "percentile", "kl",
+                                                                     * "learned" */
 /* What has a scale of its own among the weights of a layer, and which one it gets: the largest weight's, or that of
  * least squared error. */
 typedef enum sk_quant_per { SK_QUANT_PER_CHANNEL = 0, SK_QUANT_PER_TENSOR } sk_quant_per;
@@ -49,8 +51,11 @@ typedef struct sk_quant_options {
 } sk_quant_options;
 sk_quant_options sk_quant_defaults(void); /* the recipe best, 100 pictures, seed 1 */
 /* "best": the steps that docs/quantization.md found best; "seed": normal ranges, weights by their largest, nothing
- * else, as a converter does without being asked. Pictures, seed and threads are the defaults. */
+ * else, as a converter does without being asked; "learned": what quantisation-aware training rounded by, and nothing
+ * that it has not seen. Pictures, seed and threads are the defaults. */
 sk_status sk_quant_recipe(const char *name, sk_quant_options *out, sk_error *err);
+/* The recipe for a model of which nothing is said: learned if it brings ranges along, else best. */
+const char *sk_quant_recipe_of(const sk_model *model);
 
 /* Calibration pictures: count x size x size x 3 RGB bytes as the network gets them. */
 typedef struct sk_quant_pictures {

@@ -15,6 +15,8 @@ extern "C" {
 
 typedef enum sk_optimizer { SK_OPTIMIZER_ADAM, SK_OPTIMIZER_ADAMW, SK_OPTIMIZER_SGD } sk_optimizer;
 typedef enum sk_schedule { SK_SCHEDULE_CONSTANT, SK_SCHEDULE_COSINE } sk_schedule;
+/* Off; what the integer engine rounds; what the NPU's converter rounds in its plainest way. */
+typedef enum sk_qat_scheme { SK_QAT_OFF, SK_QAT_ENGINE, SK_QAT_NPU } sk_qat_scheme;
 typedef enum sk_balance { SK_BALANCE_NONE, SK_BALANCE_WEIGHTS, SK_BALANCE_SAMPLING } sk_balance;
 
 /* Fields are named as the keys of a recipe file and the options of `siskin train`. */
@@ -52,6 +54,11 @@ typedef struct sk_train_options {
     float range_penalty;     /* lr times this is the share that a step takes away of every excess over the limits (of
                               * adjust, or of sigma 3), and of |beta| + 4 |gamma| over 6; 0: none */
     sk_augment augment;      /* sk_augment_seed() */
+    sk_qat_scheme qat;       /* quantisation-aware: `pretrained` is a trained model, whose card is taken over; needs
+                              * freeze_bn */
+    float distill;           /* with qat: share of the loss that is the divergence from the float model, 0 */
+    float qat_lr;            /* with qat engine: learning rate of the ranges, as parts of themselves; 1e-3 */
+    float qat_pull;          /* with qat npu: gradient per code of excess over the range of least error; 0 */
     uint64_t seed;
     int threads;             /* 0: all cores */
     int resume;              /* go on in an existing run folder */
@@ -96,7 +103,7 @@ const char *sk_train_options_get(const sk_train_options *options, const sk_train
 /* ---- recipes ------------------------------------------------------------------------------------------------ */
 /* Overrides what the recipe's text (docs/recipes.md) sets; FORMAT with "NAME:LINE: ..." leaves *options as it was. */
 sk_status sk_recipe_parse(const char *text, size_t size, const char *name, sk_train_options *options, sk_error *err);
-/* The same of a built-in recipe ("seed", "feeder") or of a file; options->recipe receives its name. */
+/* The same of a built-in recipe ("seed", "feeder", "qat") or of a file; options->recipe receives its name. */
 sk_status sk_recipe_read(const char *name, sk_train_options *options, sk_error *err);
 /* What a recipe keeps of the first weights is worth nothing in random ones: their batch norm has never seen a picture,
  * and a classifier learns nothing from their features. Without `pretrained` freeze_bn and head_epochs are switched

@@ -17,7 +17,9 @@ sk_status sk_engine_create(sk_model *model, const sk_engine_options *options, sk
                                    .dropout = (double)options->dropout,
                                    .label_smoothing = (double)options->label_smoothing,
                                    .class_weight = options->class_weights,
-                                   .sync = options->sync};
+                                   .sync = options->sync,
+                                   .fake = options->fake,
+                                   .distill = (double)options->distill};
     sk_engine *engine = sk_calloc(1, sizeof *engine);
     sk_status status;
 
@@ -38,6 +40,12 @@ void sk_engine_free(sk_engine *engine) {
 sk_status sk_engine_step(sk_engine *engine, const uint8_t *images, const int *labels, int n, uint64_t seed,
                          double *loss, int *correct, sk_error *err) {
     return sk_step_run(engine->step, images, labels, n, seed, loss, correct, err);
+}
+
+void sk_engine_teach(sk_engine *engine, const float *logits) { engine->step->teacher = logits; }
+
+sk_status sk_engine_predict(sk_engine *engine, const uint8_t *images, int n, float *logits, sk_error *err) {
+    return sk_step_predict(engine->step, images, n, logits, err);
 }
 
 const float *sk_engine_gradient(const sk_engine *engine, size_t index) {

@@ -4,6 +4,7 @@
 #define SK_NET_ENGINE_H
 
 #include "base/base.h"
+#include "net/fake.h"
 #include "net/sync.h"
 #include "siskin/model.h"
 
@@ -18,6 +19,9 @@ typedef struct sk_engine_options {
     float label_smoothing; /* 0..1: share of the target that is spread over all classes */
     const float *class_weights; /* of the loss, one per class, positive; NULL: 1 each; copied */
     const sk_sync *sync; /* other processes that take every step along; NULL: none; outlives the engine */
+    sk_fake *fake;       /* with freeze_bn: round as int8 does; receives the gradients of the ranges; NULL: not;
+                          * outlives the engine */
+    float distill;       /* 0..1: share of the divergence from the teacher in the loss of a step that has one */
 } sk_engine_options;
 
 /* Allocates all activations and gradients. The model outlives the engine; running statistics are updated in it. */
@@ -28,6 +32,10 @@ void sk_engine_free(sk_engine *engine);
  * images outside this one's share (sk_sync_share) are not read; labels are those of the whole batch. */
 sk_status sk_engine_step(sk_engine *engine, const uint8_t *images, const int *labels, int n, uint64_t seed,
                          double *loss, int *correct, sk_error *err);
+/* Logits that the next steps are also held against, n x classes as their pictures; NULL: none. Kept by address. */
+void sk_engine_teach(sk_engine *engine, const float *logits);
+/* Logits n x classes of the network that is trained, rounded if the steps are; needs freeze_bn. n: at most a batch. */
+sk_status sk_engine_predict(sk_engine *engine, const uint8_t *images, int n, float *logits, sk_error *err);
 /* Gradient of tensor `index` (sk_model_tensor's order, same layout); NULL if it is not trained. */
 const float *sk_engine_gradient(const sk_engine *engine, size_t index);
 #endif

@@ -9,6 +9,7 @@ struct sk_model {
     sk_runner *runner; /* made at the first forward, again for another number of threads */
     int shared;        /* somebody holds pointers to the parameters */
     int stale;         /* the runner's weights are not the model's */
+    sk_ranges ranges;
 };
 
 sk_status sk_model_create(const sk_card *card, uint64_t seed, sk_model **out, sk_error *err) {
@@ -31,10 +32,15 @@ void sk_model_free(sk_model *model) {
     if (!model) return;
     sk_runner_free(model->runner);
     sk_net_free(model->net);
+    sk_ranges_free(&model->ranges);
     sk_free(model);
 }
 
 sk_net *sk_model_net(sk_model *model) { return model->net; }
+
+sk_ranges *sk_model_own_ranges(sk_model *model) { return &model->ranges; }
+
+const sk_ranges *sk_model_ranges(const sk_model *model) { return model->ranges.layers ? &model->ranges : NULL; }
 
 void sk_model_share(sk_model *model) { model->shared = 1; }
 

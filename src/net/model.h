@@ -16,4 +16,26 @@ void sk_model_changed(sk_model *model);
 sk_status sk_model_find_bad(sk_model *model, const uint8_t *images, int n, int threads, char *where, size_t size,
                             sk_error *err);
 const sk_param *sk_model_param(const sk_model *model, size_t index);
+
+/* ---- ranges.c: what quantisation-aware training has learned besides the weights ------------------------------ */
+/* Per layer of the model what the 256 codes of its output cover. They travel in the model file, and siskin quantize
+ * takes them instead of looking for its own. */
+typedef struct sk_ranges {
+    int layers;                     /* 0: there are none */
+    float end[SK_MAX_LAYERS][2];    /* low <= 0 <= high, after division by equal */
+    float *equal[SK_MAX_LAYERS];    /* NULL, or a factor per output channel: codes are those of value / factor */
+} sk_ranges;
+void sk_ranges_free(sk_ranges *ranges);
+/* Copies; a layer's factors are as many as its output channels. */
+sk_status sk_model_set_ranges(sk_model *model, const sk_ranges *ranges, sk_error *err);
+const sk_ranges *sk_model_ranges(const sk_model *model); /* NULL: there are none */
+sk_ranges *sk_model_own_ranges(sk_model *model);
+/* As text, one line per layer: name, low, high, factors; released with sk_free. NULL: no memory. */
+char *sk_model_ranges_text(const sk_model *model);
+#define SK_RANGES_KEY "siskin.ranges" /* of a file's metadata */
+struct sk_tensor_file;
+/* Puts them among the metadata, if there are any. */
+sk_status sk_model_save_ranges(const sk_model *model, struct sk_tensor_file *file, sk_error *err);
+/* FORMAT if the text is not of this network. */
+sk_status sk_model_parse_ranges(sk_model *model, const char *text, sk_error *err);
 #endif

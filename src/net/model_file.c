@@ -69,6 +69,10 @@ sk_status sk_model_read(const char *path, sk_model **out, sk_error *err) {
     if (status == SK_OK) status = sk_model_create(&card, 0, &model, err);
     for (int i = 0; status == SK_OK && i < sk_model_net(model)->param_count; i++)
         status = copy_tensor(&sk_model_net(model)->params[i], &file, path, err);
+    if (status == SK_OK && sk_tensors_meta(&file, SK_RANGES_KEY)) {
+        status = sk_model_parse_ranges(model, sk_tensors_meta(&file, SK_RANGES_KEY), err);
+        if (status != SK_OK) sk_error_prefix(err, status, "%s", path);
+    }
     sk_tensors_free(&file);
     if (status == SK_OK) *out = model;
     else sk_model_free(model);
@@ -107,11 +111,23 @@ sk_status sk_model_load_pretrained(sk_model *model, const char *path, char *note
     return status;
 }
 
+sk_status sk_model_save_ranges(const sk_model *model, sk_tensor_file *file, sk_error *err) {
+    char *text;
+    sk_status status;
+
+    if (!sk_model_ranges(model)) return SK_OK;
+    text = sk_model_ranges_text(model);
+    status = text ? sk_tensors_set_meta(file, SK_RANGES_KEY, text, err) : sk_fail_memory(err, "the ranges");
+    sk_free(text);
+    return status;
+}
+
 sk_status sk_model_write(const sk_model *model, const char *path, sk_error *err) {
     sk_tensor_file file = {0};
     sk_status status = sk_tensors_set_card(&file, sk_model_card(model), err);
     const size_t count = sk_model_tensor_count(model);
 
+    if (status == SK_OK) status = sk_model_save_ranges(model, &file, err);
     for (size_t i = 0; status == SK_OK && i < count; i++) {
         const sk_param *p = sk_model_param(model, i);
 

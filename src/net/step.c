@@ -17,6 +17,8 @@ sk_status sk_step_create(sk_net *net, const sk_step_options *options, sk_step **
     if (!(options->label_smoothing >= 0 && options->label_smoothing < 1))
         return sk_fail(err, SK_ERR_ARGUMENT, "label smoothing %g is out of range: use 0 to less than 1",
                        options->label_smoothing);
+    if (options->fake && (!options->freeze_bn || options->freeze_features))
+        return sk_fail(err, SK_ERR_ARGUMENT, "rounding to int8 needs frozen statistics and features that are trained");
     s = sk_calloc(1, sizeof *s);
     if (!s) return sk_fail_memory(err, "the training step");
     s->net = net;
@@ -59,6 +61,16 @@ static void pack_both(const sk_step *s, const sk_real *weight, int out, int in, 
     s->k->gemm_pack(backward, in, out, weight, 1, in);
 }
 
+const sk_real *sk_step_rounded(const sk_step *s, const sk_real *weight, int out, int in) {
+    sk_real *to;
+
+    if (!s->options.fake) return weight;
+    to = s->rounded + (size_t)omp_get_thread_num() * s->rounded_size;
+    memcpy(to, weight, (size_t)out * (size_t)in * sizeof *to);
+    sk_quantize_weights(to, out, in, 0, NULL);
+    return to;
+}
+
 static void pack_unit(sk_step *s, int unit) {
     const sk_unit *u = &s->net->units[unit];
     const sk_unit_state *us = &s->units[unit];
@@ -83,8 +95,8 @@ static void pack_squeeze(sk_step *s, int block) {
     const int c = s->net->units[b->dw].out_c;
 
     if (!b->squeeze) return;
-    pack_both(s, p[0].data, b->squeeze, c, bs->fc1, bs->fc1_back);
-    pack_both(s, p[2].data, c, b->squeeze, bs->fc2, bs->fc2_back);
+    pack_both(s, sk_step_rounded(s, p[0].data, b->squeeze, c), b->squeeze, c, bs->fc1, bs->fc1_back);
+    pack_both(s, sk_step_rounded(s, p[2].data, c, b->squeeze), c, b->squeeze, bs->fc2, bs->fc2_back);
 }
 
 static void pack_features(sk_step *s) {
@@ -96,6 +108,28 @@ static void pack_features(sk_step *s) {
         if (i < units) pack_unit(s, i);
         else pack_squeeze(s, i - units);
     }
+}
+
+/* ---- pictures without labels ----------------------------------------------------------------------------------- */
+static void begin(sk_step *s, const uint8_t *images, int n, uint64_t seed) {
+    s->images = images;
+    s->n = n;
+    s->chunks = sk_sync_chunks(n);
+    sk_sync_own_chunks(s->options.sync, n, &s->first, &s->last);
+    s->seed = seed;
+    if (s->options.fake) sk_fake_ready(s->options.fake, &s->net->card);
+    sk_step_pack_classifier(s);
+}
+
+sk_status sk_step_predict(sk_step *s, const uint8_t *images, int n, sk_real *logits, sk_error *err) {
+    if (n < 1 || n > s->options.batch || !s->options.freeze_bn || s->options.freeze_features)
+        return sk_fail(err, SK_ERR_ARGUMENT, "a step with frozen statistics answers 1 to %d pictures, not %d",
+                       s->options.batch, n);
+    begin(s, images, n, 0);
+    pack_features(s);
+    sk_step_forward_frozen(s);
+    memcpy(logits, s->logits, (size_t)n * (size_t)s->net->classes * sizeof *logits);
+    return SK_OK;
 }
 
 /* ---- passes ---------------------------------------------------------------------------------------------------- */
@@ -173,16 +207,11 @@ sk_status sk_step_run(sk_step *s, const uint8_t *images, const int *labels, int 
         if (labels[i] < 0 || labels[i] >= s->net->classes)
             return sk_fail(err, SK_ERR_ARGUMENT, "label %d of picture %d is out of range: use 0 to %d", labels[i], i,
                            s->net->classes - 1);
-    s->images = images;
     s->labels = labels;
-    s->n = n;
-    s->chunks = sk_sync_chunks(n);
-    sk_sync_own_chunks(s->options.sync, n, &s->first, &s->last);
-    s->seed = seed;
     s->weights = s->class_weight ? 0 : n;
     for (int i = 0; s->class_weight && i < n; i++) s->weights += (double)s->class_weight[labels[i]];
     memset(s->hits, 0, sizeof s->hits);
-    sk_step_pack_classifier(s);
+    begin(s, images, n, seed);
     if (s->options.freeze_features) run_classifier(s);
     else run_all(s);
     mean_loss = sk_step_sum_losses(s) / s->weights;

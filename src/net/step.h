@@ -17,6 +17,7 @@
 #ifndef SK_NET_STEP_H
 #define SK_NET_STEP_H
 
+#include "net/fake.h"
 #include "net/net.h"
 #include "net/sync.h"
 
@@ -36,7 +37,9 @@ typedef struct sk_step_options {
     int batch, threads, freeze_features, freeze_bn;
     double dropout, label_smoothing;
     const float *class_weight; /* of the loss, one per class; NULL: 1 each; copied */
-    const sk_sync *sync;       /* other processes that take the step, NULL: none */
+    const sk_sync *sync; /* other processes that take the step, NULL: none */
+    sk_fake *fake;       /* with freeze_bn: values are rounded as int8 does, NULL: not; outlives the step */
+    double distill;      /* share of the loss that is the divergence from the teacher's answers */
 } sk_step_options;
 
 /* Training state of a unit. With frozen statistics batch norm is folded into its weights and bias, a ReLU too, and
@@ -58,8 +61,10 @@ typedef struct sk_unit_state {
 
 typedef struct sk_block_state {
     sk_real *out;                             /* [slots][rows][c], the block's output */
+    sk_real *sum;                             /* fake, residual: the output before it is rounded */
     sk_real *pooled, *squeezed, *gate_in;     /* [batch][C], [batch][S], [batch][C]: before the activations */
     sk_real *gate;                            /* [batch][C] */
+    sk_real *exact;                           /* fake: [batch][C], pooled before it is rounded */
     sk_real *relu;                            /* [batch][S] */
     sk_real *d_squeezed, *d_gate;             /* gradients of squeezed and gate_in */
     sk_real *fc1, *fc2, *fc1_back, *fc2_back; /* packed weights */
@@ -100,11 +105,13 @@ struct sk_step {
     sk_block_state blocks[SK_MAX_BLOCKS];
     int *slot;                        /* [batch]: where the values of a picture are */
     sk_real *grad_narrow, *grad_deep; /* [slots], gradients of block outputs and depthwise outputs */
+    sk_real *grad_branch;             /* fake: [slots], of a residual block's projection */
     size_t narrow_size, deep_size;    /* values of one picture */
     sk_real *scratch;                 /* [threads][SK_SCRATCHES][scratch_size] */
     size_t scratch_size;
     double *sums; /* [last - first][sums_size], the first becomes the sum */
     size_t sums_size;
+    size_t ends_at; /* fake: where in a chunk's sums the gradients of the ends are, two per layer */
     sk_real *partial; /* [last - first][partial_size], weight gradients, the first becomes the sum */
     size_t partial_size;
     double *joined;  /* [ranks][2 * channels], moments */
@@ -115,6 +122,10 @@ struct sk_step {
     sk_real *stem;  /* the stem's weights as [c][27] */
 
     sk_real *features, *hidden, *hidden_act, *logits; /* of the batch */
+    sk_real *exact_features, *exact_logits;           /* fake: before they are rounded */
+    const sk_real *teacher;                           /* [batch][classes], logits to come near to; NULL: none */
+    sk_real *rounded;                                 /* fake: one linear layer's weights as codes, per thread */
+    size_t rounded_size;
     sk_real *d_logits, *d_hidden, *d_features, *dropout;
     sk_real *linear1, *linear2, *linear1_back, *linear2_back; /* packed */
     double *losses;                                           /* [batch] */
@@ -132,6 +143,8 @@ void sk_step_free(sk_step *step);
 sk_status sk_step_run(sk_step *step, const uint8_t *images, const int *labels, int n, uint64_t seed, double *loss,
                       int *correct, sk_error *err);
 const sk_real *sk_step_gradient(const sk_step *step, int param); /* NULL if it is not trained */
+/* Logits [n][classes] of the network that a step with frozen statistics trains, without dropout. */
+sk_status sk_step_predict(sk_step *step, const uint8_t *images, int n, sk_real *logits, sk_error *err);
 
 /* ---- shared by the files of the step ---- */
 /* step_memory.c: measures all arrays, allocates them in one piece, hands them out. */
@@ -142,12 +155,14 @@ void sk_step_list_backward(sk_step *s);
 /* step_classify.c: features to losses and d_features of pictures; gradients when all pictures are through. */
 void sk_step_pack_classifier(sk_step *s);
 void sk_step_classify(sk_step *s, int chunk, int first, int last);
+void sk_step_answer(sk_step *s, int first, int last, int drop); /* features to logits alone */
 void sk_step_classifier_gradients(sk_step *s);
 /* dw [out][in] = sum of dy x', dbias [out] = sum of dy, over the batch. */
 void sk_step_linear_gradients(sk_step *s, sk_real *dy, int out, sk_real *x, int in, sk_real *dw, sk_real *dbias);
 /* step_frozen.c: forward and backward with frozen statistics; from the raw weight gradient of a unit (its chunks added
  * up) to the gradients of gamma and of the weights. */
 void sk_step_run_frozen(sk_step *s);
+void sk_step_forward_frozen(sk_step *s);
 void sk_step_unfold(sk_step *s, int unit, sk_real *raw);
 
 /* step_sums.c: what happens between two passes. */
@@ -156,6 +171,7 @@ void sk_step_finish_wide(sk_step *s, int unit);       /* ... of the sums of a wi
 void sk_step_finish_norm(sk_step *s, int unit);       /* gradients of gamma and beta; ka, kb, kc */
 void sk_step_finish_weight(sk_step *s, int unit);     /* gradient of the weights */
 void sk_step_finish_inner(sk_step *s, int unit);      /* inner and offset of a wide unit */
+void sk_step_finish_ends(sk_step *s);                 /* gradients of the ends of the ranges */
 double sk_step_sum_losses(sk_step *s);                /* of the batch */
 int sk_step_sum_hits(sk_step *s);
 /* data: `size` bytes per picture of the batch; receives those of the other processes. */
@@ -170,8 +186,13 @@ const sk_real *sk_step_activate(const sk_step *s, int unit, const sk_real *y, in
  */
 int sk_step_stem_rows(const sk_step *s, int i, int row, sk_real *out);
 
+/* gate_in of pictures first..last-1 of block b as the gate's activation reads it: rounded, if it is a tensor then. */
+void sk_step_gate_in(const sk_step *s, int b, int first, int last, sk_real *out);
 /* out = a * gate for pictures first..last-1 of block b; in place. */
 void sk_step_gate(const sk_step *s, int b, int first, int last, const sk_real *a, sk_real *out);
+
+/* step.c: the weight [out][in] of a linear layer as int8 has it, or as it is; valid until the thread's next call. */
+const sk_real *sk_step_rounded(const sk_step *s, const sk_real *weight, int out, int in);
 
 /* y[rows][out] = x[rows][in] W' + bias; bias may be NULL. */
 void sk_step_linear(const sk_step *s, int rows, const sk_real *x, int in, const sk_real *packed, const sk_real *bias,
@@ -220,8 +241,37 @@ static inline const sk_real *sk_step_x(const sk_step *s, int unit, int i) /* inp
 
     return s->units[unit].x + (size_t)s->slot[i] * sk_unit_rows(u) * (size_t)u->in_c;
 }
+static inline sk_real *sk_step_sum(const sk_step *s, int block, int i) {
+    const sk_real *sum = s->blocks[block].sum;
+
+    if (!sum) return NULL;
+    return s->blocks[block].sum + (size_t)s->slot[i] * sk_unit_size(&s->net->units[s->net->blocks[block].project]);
+}
 static inline sk_real *sk_step_out(const sk_step *s, int block, int i) {
     return s->blocks[block].out + (size_t)s->slot[i] * sk_unit_size(&s->net->units[s->net->blocks[block].project]);
+}
+/* Rounding of what a layer writes; the gradient of a value, in place. Without fake nothing happens. */
+static inline void sk_step_round(const sk_step *s, int layer, int rows, sk_real *x) {
+    const sk_fake *f = s->options.fake;
+
+    if (f) sk_quantize_values(&f->output[layer], rows, s->net->layers[layer].out_c, x, SK_ACT_NONE, x);
+}
+/* The activation of a layer and the rounding of what it gives, in place. */
+static inline void sk_step_act(const sk_step *s, int layer, int rows, sk_real *x, sk_act act) {
+    const sk_fake *f = s->options.fake;
+    const int c = s->net->layers[layer].out_c;
+
+    if (f) sk_quantize_values(&f->output[layer], rows, c, x, act, x);
+    else s->k->act((size_t)(rows * c), x, act, x);
+}
+static inline void sk_step_round_backward(const sk_step *s, int layer, int chunk, int rows, const sk_real *x,
+                                          sk_act act, sk_real *d) {
+    const sk_fake *f = s->options.fake;
+
+    if (f)
+        sk_quantize_backward(&f->output[layer], rows, s->net->layers[layer].out_c, x, act,
+                             (sk_real)(f->pull / s->weights), d,
+                             s->sums + (size_t)(chunk - s->first) * s->sums_size + s->ends_at + 2 * (size_t)layer);
 }
 static inline double *sk_step_sums(const sk_step *s, int chunk, int unit) {
     return s->sums + (size_t)(chunk - s->first) * s->sums_size + s->units[unit].sums_at;

@@ -17,12 +17,23 @@ static sk_real *deep(const sk_step *s, int first, int i, const sk_unit *u) {
     return s->grad_deep + (size_t)s->slot[first] * s->deep_size + (size_t)(i - first) * sk_unit_size(u);
 }
 
+/* The gradient of the projection of block b, which is that of the block's output unless a rounded sum is between. */
+static sk_real *branch(const sk_step *s, int b, int first, int i) {
+    const sk_unit *u = &s->net->units[s->net->blocks[b].project];
+
+    if (!s->grad_branch || !s->net->blocks[b].residual) return narrow(s, first, i, u);
+    return s->grad_branch + (size_t)s->slot[first] * s->narrow_size + (size_t)(i - first) * sk_unit_size(u);
+}
+
 /* da of some pictures becomes dz in place (dz NULL: sums only, no activation). */
 static void norm_sums(sk_step *s, int unit, int chunk, const sk_real *da, const sk_real *y, int pictures, sk_real *dz) {
     const sk_unit *u = &s->net->units[unit];
     const sk_bn bn = sk_step_bn(s, unit);
     double *sums = sk_step_sums(s, chunk, unit);
 
+    if (s->options.fake) /* dz is da then */
+        sk_step_round_backward(s, u->layer, chunk, pictures * (int)sk_unit_rows(u), y,
+                               s->units[unit].fused ? SK_ACT_NONE : u->act, dz);
     s->k->bn_backward_sums(da, y, pictures * (int)sk_unit_rows(u), u->out_c, &bn, u->act, dz, sums, sums + u->out_c);
 }
 
@@ -77,6 +88,10 @@ static void work_head(sk_step *s, int index, int chunk, int first, int last, sk_
     const int rows = (int)sk_unit_rows(u);
 
     sk_step_classify(s, chunk, first, last);
+    if (s->options.fake)
+        sk_step_round_backward(s, s->net->pool_layer, chunk, last - first,
+                               s->exact_features + (size_t)first * (size_t)u->out_c, SK_ACT_NONE,
+                               s->d_features + (size_t)first * (size_t)u->out_c);
     for (int i = first, end; i < last; i = end) {
         const sk_real *y;
 
@@ -141,6 +156,19 @@ static void beta_sums(sk_step *s, int unit, int chunk, const sk_real *dz, int ro
     for (int j = 0; j < c; j++) sums[j] += (double)part[j];
 }
 
+/* Through the rounding of a block's output and of its projection. */
+static void join_backward(sk_step *s, int b, int chunk, int first, int i, int rows) {
+    const sk_block *block = &s->net->blocks[b];
+    const sk_unit *u = &s->net->units[block->project];
+    sk_real *d = narrow(s, first, i, u), *to = branch(s, b, first, i);
+
+    if (block->residual) {
+        sk_step_round_backward(s, block->add_layer, chunk, rows, sk_step_sum(s, b, i), SK_ACT_NONE, d);
+        memcpy(to, d, (size_t)rows * (size_t)u->out_c * sizeof *d);
+    }
+    sk_step_round_backward(s, u->layer, chunk, rows, sk_step_y(s, block->project, i), SK_ACT_NONE, to);
+}
+
 /* What the wide unit's batch norm adds to the gradient of its input, then the sums of the batch norm below. */
 static void work_input(sk_step *s, int index, int chunk, int first, int last, sk_real *const *scratch) {
     const int unit = sk_step_wide(s, index), project = s->net->blocks[index - 1].project;
@@ -161,7 +189,8 @@ static void work_input(sk_step *s, int index, int chunk, int first, int last, sk
         g.m = (end - i) * (int)sk_unit_rows(below);
         g.a = sk_step_x(s, unit, i);
         if (s->options.freeze_bn) {
-            beta_sums(s, project, chunk, g.c, g.m, scratch[0]);
+            if (s->options.fake) join_backward(s, index - 1, chunk, first, i, g.m);
+            beta_sums(s, project, chunk, branch(s, index - 1, first, i), g.m, scratch[0]);
             continue;
         }
         s->k->gemm(&g);
@@ -170,10 +199,22 @@ static void work_input(sk_step *s, int index, int chunk, int first, int last, sk
 }
 
 /* ---- projection ------------------------------------------------------------------------------------------------ */
+/* Gradient of the layer before the gate's activation, where its values are rounded; its ends are not learned. */
+static void gate_in_backward(const sk_step *s, int b, int first, int last, sk_real *d) {
+    const sk_block *block = &s->net->blocks[b];
+    const int c = s->net->units[block->dw].out_c;
+    double none[2] = {0};
+
+    if (s->options.fake)
+        sk_quantize_backward(&s->options.fake->before[block->se_layer + 2], last - first, c,
+                             s->blocks[b].gate_in + (size_t)first * (size_t)c, SK_ACT_NONE,
+                             (sk_real)(s->options.fake->pull / s->weights), d, none);
+}
+
 /* Gradient through gate and squeeze of pictures first..last-1: d (of a*gate) becomes that of a. d_pooled: c values per
  * picture, hidden: squeeze values. */
-static void squeeze(const sk_step *s, int b, int first, int last, const sk_real *a, sk_real *d, sk_real *d_pooled,
-                    sk_real *hidden) {
+static void squeeze(const sk_step *s, int b, int chunk, int first, int last, const sk_real *a, sk_real *d,
+                    sk_real *d_pooled, sk_real *hidden) {
     const sk_block *block = &s->net->blocks[b];
     const sk_block_state *bs = &s->blocks[b];
     const sk_unit *dw = &s->net->units[block->dw];
@@ -183,10 +224,16 @@ static void squeeze(const sk_step *s, int b, int first, int last, const sk_real 
 
     for (int i = 0; i < pictures; i++)
         s->k->scale_sums(d + (size_t)i * size, a + (size_t)i * size, rows, c, d_pooled + (size_t)(i * c));
-    s->k->act_backward(nc, d_pooled, bs->gate_in + at_c, SK_ACT_HSIGMOID, bs->d_gate + at_c);
+    sk_step_gate_in(s, b, first, last, hidden);
+    sk_step_round_backward(s, block->se_layer + 2, chunk, pictures, hidden, SK_ACT_HSIGMOID, d_pooled);
+    s->k->act_backward(nc, d_pooled, hidden, SK_ACT_HSIGMOID, bs->d_gate + at_c);
+    gate_in_backward(s, b, first, last, bs->d_gate + at_c);
     sk_step_linear(s, pictures, bs->d_gate + at_c, c, bs->fc2_back, NULL, q, hidden);
+    sk_step_round_backward(s, block->se_layer + 1, chunk, pictures, bs->squeezed + at_q, SK_ACT_RELU, hidden);
     s->k->act_backward(nq, hidden, bs->squeezed + at_q, SK_ACT_RELU, bs->d_squeezed + at_q);
     sk_step_linear(s, pictures, bs->d_squeezed + at_q, q, bs->fc1_back, NULL, c, d_pooled);
+    if (bs->exact)
+        sk_step_round_backward(s, block->se_layer, chunk, pictures, bs->exact + at_c, SK_ACT_NONE, d_pooled);
     for (size_t i = 0; i < nc; i++) d_pooled[i] /= (sk_real)rows;
     for (int i = 0; i < pictures; i++)
         s->k->scale_backward(d + (size_t)i * size, rows, c, bs->gate + at_c + (size_t)(i * c),
@@ -196,23 +243,32 @@ static void squeeze(const sk_step *s, int b, int first, int last, const sk_real 
 static void work_project(sk_step *s, int b, int chunk, int first, int last, sk_real *const *scratch) {
     const sk_block *block = &s->net->blocks[b];
     const sk_unit *dw = &s->net->units[block->dw], *u = &s->net->units[block->project];
+    const int scaled = block->se_layer + 3;
 
     for (int i = first, end; i < last; i = end) {
         const sk_real *dy, *a, *x, *y = sk_step_y(s, block->dw, i);
         sk_real *d = deep(s, first, i, dw);
-        int rows;
+        int rows, values;
 
         end = sk_step_group(i, last, sk_unit_size(dw));
+        values = (end - i) * (int)sk_unit_rows(dw);
         rows = (end - i) * (int)sk_unit_rows(u);
-        dy = norm_apply(s, block->project, narrow(s, first, i, u), i, end - i, scratch[0]);
+        dy = norm_apply(s, block->project, branch(s, b, first, i), i, end - i, scratch[0]);
         x = a = sk_step_activate(s, block->dw, y, end - i, scratch[1]);
         if (block->squeeze) {
             sk_step_gate(s, b, i, end, a, scratch[2]);
             x = scratch[2];
+            if (s->options.fake) {
+                sk_quantize_values(&s->options.fake->output[scaled], values, dw->out_c, x, SK_ACT_NONE, scratch[0]);
+                x = scratch[0];
+            }
         }
         s->k->gemm_tn(rows, u->out_c, u->in_c, dy, u->out_c, x, u->in_c, sk_step_partial(s, chunk, block->project));
         sk_step_linear(s, rows, dy, u->out_c, s->units[block->project].backward, NULL, u->in_c, d);
-        if (block->squeeze) squeeze(s, b, i, end, a, d, scratch[3], scratch[0]);
+        if (block->squeeze) {
+            sk_step_round_backward(s, scaled, chunk, values, scratch[2], SK_ACT_NONE, d);
+            squeeze(s, b, chunk, i, end, a, d, scratch[3], scratch[0]);
+        }
         norm_sums(s, block->dw, chunk, d, y, end - i, d);
     }
 }

@@ -7,6 +7,11 @@
 #include "net/step.h"
 
 /* ---- wide units ---------------------------------------------------------------------------------------------- */
+/* The column that fills up a row is left as it is found. */
+static void round_rows(const sk_quantizer *q, int rows, sk_real *x) {
+    for (int r = 0; r < rows; r++, x += SK_STEM_LD) sk_quantize_values(q, 1, SK_STEM_DEPTH, x, SK_ACT_NONE, x);
+}
+
 int sk_step_stem_rows(const sk_step *s, int i, int row, sk_real *out) {
     const int side = s->net->card.size, out_side = s->net->units[0].out_side;
     const int end = row + SK_STEM_ROWS < out_side ? row + SK_STEM_ROWS : out_side;
@@ -14,6 +19,7 @@ int sk_step_stem_rows(const sk_step *s, int i, int row, sk_real *out) {
 
     s->k->im2col_u8(&stem, s->images + (size_t)i * (size_t)side * (size_t)side * 3, row, end,
                     out + SK_STEM_ROWS * SK_STEM_LD * out_side, out, SK_STEM_LD);
+    if (s->options.fake) round_rows(&s->options.fake->input, (end - row) * out_side, out);
     return (end - row) * out_side;
 }
 
@@ -54,6 +60,11 @@ const sk_real *sk_step_activate(const sk_step *s, int unit, const sk_real *y, in
     const sk_unit *u = &s->net->units[unit];
     const sk_bn bn = sk_step_bn(s, unit);
 
+    if (s->options.fake) {
+        sk_quantize_values(&s->options.fake->output[u->layer], pictures * (int)sk_unit_rows(u), u->out_c, y,
+                           s->units[unit].fused ? SK_ACT_NONE : u->act, buf);
+        return buf;
+    }
     if (s->units[unit].fused) return y;
     s->k->bn_forward(y, pictures * (int)sk_unit_rows(u), u->out_c, &bn, u->act, NULL, buf);
     return buf;
@@ -180,6 +191,16 @@ void sk_step_gate(const sk_step *s, int b, int first, int last, const sk_real *a
     }
 }
 
+void sk_step_gate_in(const sk_step *s, int b, int first, int last, sk_real *out) {
+    const sk_block *block = &s->net->blocks[b];
+    const int c = s->net->units[block->dw].out_c, layer = block->se_layer + 2;
+    const size_t at = (size_t)first * (size_t)c, count = (size_t)(last - first) * (size_t)c;
+    const sk_real *from = s->blocks[b].gate_in + at;
+
+    if (s->options.fake) sk_quantize_values(&s->options.fake->before[layer], last - first, c, from, SK_ACT_NONE, out);
+    else memcpy(out, from, count * sizeof *out);
+}
+
 /* Squeeze, two small layers, gate, all kept for the backward pass; out = a * gate. */
 static void squeeze(const sk_step *s, int b, int first, int last, const sk_real *a, sk_real *out) {
     const sk_block *block = &s->net->blocks[b];
@@ -191,11 +212,29 @@ static void squeeze(const sk_step *s, int b, int first, int last, const sk_real 
 
     for (int i = 0; i < pictures; i++)
         s->k->pool(a + (size_t)i * sk_unit_size(dw), rows, c, bs->pooled + at_c + (size_t)i * (size_t)c);
+    if (bs->exact) memcpy(bs->exact + at_c, bs->pooled + at_c, (size_t)(pictures * c) * sizeof *bs->exact);
+    sk_step_round(s, block->se_layer, pictures, bs->pooled + at_c);
     sk_step_linear(s, pictures, bs->pooled + at_c, c, bs->fc1, p[1].data, q, bs->squeezed + at_q);
     s->k->act((size_t)(pictures * q), bs->squeezed + at_q, SK_ACT_RELU, bs->relu + at_q);
+    sk_step_round(s, block->se_layer + 1, pictures, bs->relu + at_q);
     sk_step_linear(s, pictures, bs->relu + at_q, q, bs->fc2, p[3].data, c, bs->gate_in + at_c);
-    s->k->act((size_t)(pictures * c), bs->gate_in + at_c, SK_ACT_HSIGMOID, bs->gate + at_c);
+    sk_step_gate_in(s, b, first, last, bs->gate + at_c);
+    sk_step_act(s, block->se_layer + 2, pictures, bs->gate + at_c, SK_ACT_HSIGMOID);
     sk_step_gate(s, b, first, last, a, out);
+}
+
+/* Output of block b from its projection: both are rounded, and so is their sum. */
+static void join(const sk_step *s, int b, int first, int last, sk_real *const *scratch) {
+    const sk_block *block = &s->net->blocks[b];
+    const sk_unit *u = &s->net->units[block->project];
+    const int rows = (last - first) * (int)sk_unit_rows(u);
+    sk_real *out = sk_step_out(s, b, first), *sum = sk_step_sum(s, b, first);
+
+    sk_quantize_values(&s->options.fake->output[u->layer], rows, u->out_c, sk_step_y(s, block->project, first),
+                       SK_ACT_NONE, out);
+    if (!block->residual) return;
+    s->k->add((size_t)rows * (size_t)u->out_c, out, shortcut(s, b, first, last, scratch[1], scratch[3]), sum);
+    sk_quantize_values(&s->options.fake->output[block->add_layer], rows, u->out_c, sum, SK_ACT_NONE, out);
 }
 
 /* With frozen statistics the projection writes the block's output at once. */
@@ -203,7 +242,7 @@ static void work_project(sk_step *s, int b, int chunk, int first, int last, sk_r
     const sk_block *block = &s->net->blocks[b];
     const sk_unit *dw = &s->net->units[block->dw], *u = &s->net->units[block->project];
     const sk_unit_state *us = &s->units[block->project];
-    const int frozen = s->options.freeze_bn;
+    const int at_once = s->options.freeze_bn && !s->options.fake;
 
     for (int i = first, end; i < last; i = end) {
         sk_gemm g = {.n = u->out_c, .k = u->in_c, .lda = u->in_c, .packed = us->forward, .ldc = u->out_c};
@@ -213,12 +252,14 @@ static void work_project(sk_step *s, int b, int chunk, int first, int last, sk_r
         g.a = sk_step_activate(s, block->dw, sk_step_y(s, block->dw, i), end - i, scratch[0]);
         if (block->squeeze) {
             squeeze(s, b, i, end, g.a, scratch[0]);
+            sk_step_round(s, block->se_layer + 3, (end - i) * (int)sk_unit_rows(dw), scratch[0]);
             g.a = scratch[0];
         }
         g.bias = us->bias;
-        g.add = frozen ? shortcut(s, b, i, end, scratch[1], scratch[3]) : NULL;
-        g.c = frozen ? sk_step_out(s, b, i) : sk_step_y(s, block->project, i);
+        g.add = at_once ? shortcut(s, b, i, end, scratch[1], scratch[3]) : NULL;
+        g.c = at_once ? sk_step_out(s, b, i) : sk_step_y(s, block->project, i);
         s->k->gemm(&g);
+        if (s->options.fake) join(s, b, i, end, scratch);
         add_sums(s, block->project, chunk, i, end);
     }
 }
@@ -239,6 +280,10 @@ static void work_pool(sk_step *s, int index, int chunk, int first, int last, sk_
             s->k->pool(a + (size_t)(j - i) * sk_unit_size(u), (int)sk_unit_rows(u), u->out_c,
                        s->features + (size_t)j * (size_t)u->out_c);
     }
+    if (!s->options.fake) return;
+    const size_t at = (size_t)first * (size_t)u->out_c;
+    memcpy(s->exact_features + at, s->features + at, (size_t)((last - first) * u->out_c) * sizeof *s->features);
+    sk_step_round(s, s->net->pool_layer, last - first, s->features + at);
 }
 
 /* ---- the list -------------------------------------------------------------------------------------------------- */

@@ -26,7 +26,15 @@ static void fill_matrix(const sk_step *s, int unit, const sk_real *factor, sk_re
     for (size_t i = 0; factor && i < p->count; i++) to[i] *= factor[channel(u, i)];
 }
 
+/* The factors of the channels that a depthwise unit reads. */
+static const float *read_by(const sk_step *s, const sk_unit *u) {
+    const int input = s->net->layers[u->layer].input;
+
+    return s->options.fake->output[input].equal;
+}
+
 static void fold_unit(sk_step *s, int unit) {
+    const sk_fake *f = s->options.fake;
     const sk_unit *u = &s->net->units[unit];
     const sk_param *p = &s->net->params[u->param];
     sk_unit_state *us = &s->units[unit];
@@ -46,9 +54,11 @@ static void fold_unit(sk_step *s, int unit) {
     }
     if (u->op == SK_OP_DEPTHWISE) {
         fill_matrix(s, unit, us->ka, us->forward);
+        if (f) sk_quantize_weights(us->forward, u->kernel * u->kernel, u->out_c, 1, read_by(s, u));
         return;
     }
     fill_matrix(s, unit, us->ka, matrix);
+    if (f) sk_quantize_weights(matrix, u->out_c, depth, 0, NULL);
     s->k->gemm_pack(us->forward, u->out_c, depth, matrix, depth, 1);
     if (u->op != SK_OP_CONV) s->k->gemm_pack(us->backward, depth, u->out_c, matrix, 1, depth);
 }
@@ -81,11 +91,15 @@ static void through(sk_step *s, const sk_pass *passes, int count, int chunk, int
     for (int p = 0; p < count; p++) passes[p].work(s, passes[p].index, chunk, first, last, scratch);
 }
 
+static void fold(sk_step *s) {
+#pragma omp parallel for num_threads(s->threads) schedule(dynamic, 1)
+    for (int i = s->net->unit_count - 1; i >= 0; i--) fold_unit(s, i); /* the last are the largest */
+}
+
 void sk_step_run_frozen(sk_step *s) {
     const int threads = sk_step_chunk_threads(s);
 
-#pragma omp parallel for num_threads(s->threads) schedule(dynamic, 1)
-    for (int i = s->net->unit_count - 1; i >= 0; i--) fold_unit(s, i); /* the last are the largest */
+    fold(s);
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
     for (int chunk = s->first; chunk < s->last; chunk++) {
         const sk_scratch scratch = sk_step_begin(s, chunk, s->sums_size, s->partial_size);
@@ -100,4 +114,24 @@ void sk_step_run_frozen(sk_step *s) {
         }
     }
     for (int p = 0; p < s->backward_count; p++) s->backward[p].finish(s, s->backward[p].index);
+    if (s->options.fake) sk_step_finish_ends(s);
+}
+
+void sk_step_forward_frozen(sk_step *s) {
+    const int threads = sk_step_chunk_threads(s);
+
+    fold(s);
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+    for (int chunk = s->first; chunk < s->last; chunk++) {
+        const sk_scratch scratch = sk_step_begin(s, chunk, 0, 0);
+        const int end = sk_step_first(s, chunk + 1), slot = omp_get_thread_num() * SK_FROZEN_PICTURES;
+
+        for (int i = sk_step_first(s, chunk); i < end; i += SK_FROZEN_PICTURES) {
+            const int last = i + SK_FROZEN_PICTURES < end ? i + SK_FROZEN_PICTURES : end;
+
+            for (int j = i; j < last; j++) s->slot[j] = slot + j - i;
+            through(s, s->forward, s->forward_count, chunk, i, last, scratch.at);
+            sk_step_answer(s, i, last, 0);
+        }
+    }
 }

@@ -18,13 +18,14 @@ static sk_real *reals(arena *a, size_t count) { return take(a, count, sizeof(sk_
 
 static size_t weight_count(const sk_step *s, int unit) { return s->net->params[s->net->units[unit].param].count; }
 
-/* Is the output of the unit kept, before batch norm? With frozen statistics a projection writes its block's. To make a
+/* Is the output of the unit kept, before batch norm? With frozen statistics a projection writes its block's, unless
+ * rounding comes between them. To make a
  * shallow wide unit again costs less than to write and read it; where a block adds the stem's output to its own, that
  * is kept too. */
 static int keeps(const sk_step *s, int unit) {
     const sk_unit *u = &s->net->units[unit];
 
-    if (s->options.freeze_bn) return sk_step_is_wide(u) || u->op == SK_OP_DEPTHWISE;
+    if (s->options.freeze_bn) return s->options.fake || sk_step_is_wide(u) || u->op == SK_OP_DEPTHWISE;
     if (!sk_step_is_wide(u)) return 1;
     return unit ? u->in_c > SK_KEEP_DEPTH : s->net->blocks[0].residual;
 }
@@ -68,9 +69,11 @@ static void lay_block(sk_step *s, arena *a, int index) {
     const size_t batch = (size_t)s->options.batch, nc = batch * (size_t)c, nq = batch * (size_t)q;
 
     bs->out = reals(a, (size_t)s->slots * sk_unit_size(&s->net->units[b->project]));
+    if (s->options.fake && b->residual) bs->sum = reals(a, (size_t)s->slots * sk_unit_size(&s->net->units[b->project]));
     s->units[sk_step_wide(s, index + 1)].x = bs->out;
     if (!q) return;
     bs->pooled = reals(a, nc);
+    if (s->options.fake) bs->exact = reals(a, nc);
     bs->gate_in = reals(a, nc);
     bs->gate = reals(a, nc);
     bs->d_gate = reals(a, nc);
@@ -92,6 +95,7 @@ static void lay_features(sk_step *s, arena *a) {
     s->joined = take(a, (size_t)ranks(s) * 2 * s->channels, sizeof *s->joined);
     s->grad_narrow = reals(a, (size_t)s->slots * s->narrow_size);
     s->grad_deep = reals(a, (size_t)s->slots * s->deep_size);
+    if (s->options.fake) s->grad_branch = reals(a, (size_t)s->slots * s->narrow_size);
     s->scratch = reals(a, (size_t)s->threads * SK_SCRATCHES * s->scratch_size);
     s->sums = take(a, SK_CHUNKS / (size_t)ranks(s) * s->sums_size, sizeof *s->sums);
     s->partial = reals(a, SK_CHUNKS / (size_t)ranks(s) * s->partial_size);
@@ -120,6 +124,10 @@ static void lay_all(sk_step *s, arena *a) {
     s->linear2 = reals(a, s->k->gemm_pack_size(net->classes, net->hidden));
     s->linear2_back = reals(a, s->k->gemm_pack_size(net->hidden, net->classes));
     s->gradients = reals(a, net->value_count);
+    if (!s->options.fake) return;
+    s->exact_features = reals(a, batch * (size_t)net->features);
+    s->exact_logits = reals(a, batch * classes);
+    s->rounded = reals(a, (size_t)s->threads * s->rounded_size);
 }
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
@@ -173,6 +181,10 @@ static void measure(sk_step *s) {
     for (int i = 0; i < net->block_count; i++)
         s->narrow_size = larger(s->narrow_size, sk_unit_size(&net->units[net->blocks[i].project]));
     place_sums(s);
+    s->ends_at = s->sums_size;
+    if (s->options.fake) s->sums_size += 2 * (size_t)net->layer_count;
+    for (int i = 0; i < net->layer_count; i++)
+        if (net->layers[i].op == SK_OP_LINEAR) s->rounded_size = larger(s->rounded_size, (size_t)net->layers[i].params);
     if (s->options.freeze_bn) s->matrix_size = s->partial_size;
 }
 

@@ -97,6 +97,19 @@ static void gather_moments(sk_step *s, int unit) {
     if (s->lost.code == SK_OK) sk_sync_gather_even(s->options.sync, s->joined, size, &s->lost);
 }
 
+void sk_step_finish_ends(sk_step *s) {
+    sk_fake *f = s->options.fake;
+    const size_t count = 2 * (size_t)s->net->layer_count;
+    double *ends = s->sums + s->ends_at;
+
+    add_doubles(ends, s->sums_size, s->last - s->first, count);
+    sum_ranks(s, ends, count, sizeof *ends);
+    for (int i = 0; i < s->net->layer_count; i++) {
+        f->d_low[i] = ends[2 * i];
+        f->d_high[i] = ends[2 * i + 1];
+    }
+}
+
 int sk_step_sum_hits(sk_step *s) {
     const size_t size = (size_t)(SK_CHUNKS / sk_sync_ranks(s->options.sync)) * sizeof *s->hits;
     int sum = 0;

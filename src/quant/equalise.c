@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "quant/quant.h"
+#include "rt/skn.h"
 
 void sk_channels_widen(float *low, float *high, const float *data, int channels) {
     for (int c = 0; c < channels; c++) {
@@ -83,6 +84,11 @@ static int spread(const sk_quant_net *net, size_t root, int dense_too, char *mem
 
 static int may_be_root(const sk_quant_net *net, size_t i) {
     return sk_layer_has_weights(&net->layers[i]) && net->layers[i].act != SK_ACT_HSIGMOID;
+}
+
+int sk_quant_may_equalise(const sk_quant_net *net, size_t layer) {
+    char member[SK_SKN_MAX_LAYERS];
+    return net->count <= SK_SKN_MAX_LAYERS && may_be_root(net, layer) && spread(net, layer, 0, member);
 }
 
 static sk_status for_groups(sk_quant_job *j, sk_status (*work)(sk_quant_job *, size_t root, const char *member)) {

@@ -2,9 +2,10 @@
 /* Names and defaults of the steps of quantisation. */
 #include <string.h>
 
+#include "net/model.h"
 #include "quant/quant.h"
 
-static const char *const observers[] = {"normal", "mmse", "percentile", "kl"};
+static const char *const observers[] = {"normal", "mmse", "percentile", "kl", "learned"};
 static const char *const equalisations[] = {"none", "depthwise", "all"};
 
 static sk_status parse(const char *what, const char *text, const char *const *names, int count, int *out,
@@ -21,7 +22,7 @@ static sk_status parse(const char *what, const char *text, const char *const *na
 
 sk_status sk_quant_observer_parse(const char *text, sk_quant_observer *out, sk_error *err) {
     int found = 0;
-    const sk_status status = parse("observer", text, observers, 4, &found, err);
+    const sk_status status = parse("observer", text, observers, 5, &found, err);
     *out = (sk_quant_observer)found;
     return status;
 }
@@ -54,10 +55,19 @@ sk_status sk_quant_recipe(const char *name, sk_quant_options *out, sk_error *err
         out->weights = SK_QUANT_WEIGHTS_MAX;
         out->equalise = SK_QUANT_EQUALISE_NONE;
         out->correct_bias = out->adaround = 0;
+    } else if (name && strcmp(name, "learned") == 0) {
+        out->observer = SK_QUANT_LEARNED;
+        out->weights = SK_QUANT_WEIGHTS_MAX;
+        out->correct_bias = out->adaround = 0;
     } else if (!name || strcmp(name, "best") != 0) {
-        return sk_fail(err, SK_ERR_ARGUMENT, "recipe '%s' is not known: choose best or seed", name ? name : "");
+        return sk_fail(err, SK_ERR_ARGUMENT, "recipe '%s' is not known: choose best, learned or seed",
+                       name ? name : "");
     }
     return SK_OK;
+}
+
+const char *sk_quant_recipe_of(const sk_model *model) {
+    return sk_model_ranges(model) ? "learned" : "best";
 }
 
 int sk_quant_method(const sk_quant_options *o) {

@@ -17,6 +17,7 @@ typedef struct sk_quant_net {
     size_t count;
     float *const *weight;
     float *const *bias;
+    const struct sk_ranges *learned; /* what the model brings along, NULL: nothing */
 } sk_quant_net;
 static inline int sk_layer_has_weights(const sk_layer *l) {
     return l->op == SK_OP_CONV || l->op == SK_OP_DEPTHWISE || l->op == SK_OP_POINTWISE || l->op == SK_OP_LINEAR;
@@ -126,6 +127,9 @@ sk_status sk_quant_run(const sk_quant_net *net, const sk_quant_pictures *picture
 
 /* The stages. observe.c: smallest and largest values, then, with `bins`, histograms. */
 sk_status sk_quant_observe(sk_quant_job *job, int bins);
+/* May the layer's output have a unit per channel at no cost: do depthwise layers alone read it? Of net, only layers and
+ * count matter. */
+int sk_quant_may_equalise(const sk_quant_net *net, size_t layer);
 /* equalise.c: marks the tensors whose channels may have units of their own; turns what was observed into factors. */
 sk_status sk_quant_mark(sk_quant_job *job);
 sk_status sk_quant_equalise(sk_quant_job *job);

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "net/model.h"
 #include "quant/quant.h"
 #include "siskin/rt.h"
 
@@ -64,6 +65,24 @@ static void close_job(sk_quant_job *j) {
     sk_float_net_free(j->floats);
 }
 
+/* Ranges and factors as the model brings them along: nothing is looked for. */
+static sk_status take_learned(sk_quant_job *j) {
+    const sk_ranges *learned = j->net->learned;
+    for (size_t i = 0; i < j->net->count; i++) {
+        const size_t count = (size_t)j->net->layers[i].out_c;
+        memcpy(j->range[i], learned->end[i], sizeof j->range[i]);
+        if (!learned->equal[i]) {
+            continue;
+        }
+        j->equal[i] = sk_alloc(count, sizeof **j->equal);
+        if (!j->equal[i]) {
+            return sk_fail_memory(j->err, "the channels' factors");
+        }
+        memcpy(j->equal[i], learned->equal[i], count * sizeof **j->equal);
+    }
+    return SK_OK;
+}
+
 static sk_status choose_ranges(sk_quant_job *j) {
     sk_status status = SK_OK;
     for (size_t i = 0; status == SK_OK && i < j->net->count; i++) {
@@ -119,23 +138,31 @@ static sk_status compare(sk_quant_job *j, double *agreement) {
     return status;
 }
 
-static sk_status run(sk_quant_job *j, const sk_quant_pictures *shown, sk_quant_report *report) {
-    const sk_quant_options *o = j->options;
-    sk_status status = open_job(j);
-    if (status == SK_OK) {
-        status = sk_quant_mark(j);
-    }
+static sk_status observed(sk_quant_job *j) {
+    sk_status status = sk_quant_mark(j);
     if (status == SK_OK) {
         status = sk_quant_observe(j, 0);
     }
     if (status == SK_OK) {
         status = sk_quant_equalise(j);
     }
-    if (status == SK_OK && o->observer != SK_QUANT_NORMAL) {
+    if (status == SK_OK && j->options->observer != SK_QUANT_NORMAL) {
         status = sk_quant_observe(j, 1);
     }
+    return status == SK_OK ? choose_ranges(j) : status;
+}
+
+/* The pictures are looked at for the sake of float's verdicts. */
+static sk_status learned(sk_quant_job *j) {
+    const sk_status status = sk_quant_observe(j, 0);
+    return status == SK_OK ? take_learned(j) : status;
+}
+
+static sk_status run(sk_quant_job *j, const sk_quant_pictures *shown, sk_quant_report *report) {
+    const sk_quant_options *o = j->options;
+    sk_status status = open_job(j);
     if (status == SK_OK) {
-        status = choose_ranges(j);
+        status = o->observer == SK_QUANT_LEARNED ? learned(j) : observed(j);
     }
     if (status == SK_OK) {
         status = sk_quant_weights(j);
@@ -189,7 +216,7 @@ sk_status sk_quant_fold(const sk_model *model, sk_quant_folded *f, sk_error *err
     const size_t n = sk_model_layer_count(model);
     *f = (sk_quant_folded){.layers = sk_calloc(n, sizeof *f->layers), .weight = sk_calloc(n, sizeof *f->weight),
                            .bias = sk_calloc(n, sizeof *f->bias)};
-    f->net = (sk_quant_net){sk_model_card(model), f->layers, n, f->weight, f->bias};
+    f->net = (sk_quant_net){sk_model_card(model), f->layers, n, f->weight, f->bias, sk_model_ranges(model)};
     sk_status status = f->layers && f->weight && f->bias ? SK_OK : sk_fail_memory(err, "the layers");
     for (size_t i = 0; status == SK_OK && i < n; i++) {
         const size_t count = sk_model_weight_count(model, i);
@@ -209,12 +236,16 @@ sk_status sk_quant_fold(const sk_model *model, sk_quant_folded *f, sk_error *err
     return status;
 }
 
-static sk_status check(const sk_quant_options *o, sk_error *err) {
+static sk_status check(const sk_model *model, const sk_quant_options *o, sk_error *err) {
     if (!o) {
         return sk_fail(err, SK_ERR_ARGUMENT, "quantisation needs options");
     }
     if (!(o->percentile > 50 && o->percentile <= 100)) {
         return sk_fail(err, SK_ERR_ARGUMENT, "the percentile must be above 50 and at most 100");
+    }
+    if (o->observer == SK_QUANT_LEARNED && !sk_model_ranges(model)) {
+        return sk_fail(err, SK_ERR_ARGUMENT, "the model has learned no ranges: train it with --qat, or choose the "
+                       "recipe best or seed");
     }
     return SK_OK;
 }
@@ -227,7 +258,7 @@ sk_status sk_quantize(sk_model *model, const sk_dataset *calibration, const sk_c
     sk_quant_report found = {0};
     uint8_t *bytes = NULL;
     size_t size = 0;
-    sk_status status = check(options, err);
+    sk_status status = check(model, options, err);
     if (status == SK_OK) {
         status = sk_quant_draw(sk_model_card(model), calibration, cache, options->pictures, options->seed, hooks,
                                &pictures, err);

@@ -3,7 +3,7 @@
 #ifndef SK_TRAIN_BUILTIN_H
 #define SK_TRAIN_BUILTIN_H
 
-enum { SK_BUILTIN_COUNT = 2 };
+enum { SK_BUILTIN_COUNT = 3 };
 typedef struct sk_builtin_recipe {
     const char *name, *text;
 } sk_builtin_recipe;

@@ -24,6 +24,8 @@ sk_status sk_job_engine(sk_job *j, int epoch, sk_error *err) {
                                       .dropout = o->dropout,
                                       .label_smoothing = o->label_smoothing,
                                       .sync = j->sync,
+                                      .fake = j->qat ? &j->qat->fake : NULL,
+                                      .distill = j->qat ? o->distill : 0,
                                       .class_weights = o->balance == SK_BALANCE_WEIGHTS ? weights : NULL};
     j->engine_head = head;
     return sk_ranks_agree(o->ranks, sk_engine_create(j->model, &engine, &j->engine, err), err);
@@ -97,12 +99,28 @@ static sk_status next_batch(sk_job *j, sk_loader *loader, sk_batch *batch, sk_er
 }
 
 /* ---- training ------------------------------------------------------------------------------------------------ */
+/* The teacher sees what the network sees. */
+static sk_status teach(sk_job *j, const sk_batch *batch, sk_error *err) {
+    const size_t picture = (size_t)j->options.card.size * (size_t)j->options.card.size * 3;
+    int first, last;
+    sk_sync_share(j->sync, batch->n, &first, &last);
+    const sk_status status = sk_qat_teach(j->qat, j->engine, batch->images + (size_t)first * picture, first, last,
+                                          j->options.threads, err);
+    return sk_ranks_agree(j->options.ranks, status, err);
+}
+
 static sk_status train_step(sk_job *j, uint64_t step, uint64_t drop, const sk_batch *batch, double lr, double *loss,
                             int *correct, sk_error *err) {
     char when[32];
-    sk_status status = sk_engine_step(j->engine, batch->images, batch->labels, batch->n, drop, loss, correct, err);
+    sk_status status = SK_OK;
+    if (j->qat && j->options.distill > 0) status = teach(j, batch, err);
     if (status != SK_OK) return status;
-    if (isfinite(*loss)) return sk_update_step(j->update, j->engine, lr, err);
+    status = sk_engine_step(j->engine, batch->images, batch->labels, batch->n, drop, loss, correct, err);
+    if (status != SK_OK) return status;
+    if (isfinite(*loss)) {
+        if (j->qat) sk_qat_move(j->qat, lr / (double)j->options.lr * (double)j->options.qat_lr);
+        return sk_update_step(j->update, j->engine, lr, err);
+    }
     snprintf(when, sizeof when, "step %llu", (unsigned long long)step + 1);
     return bad_loss(j, when, batch, err);
 }
@@ -149,6 +167,12 @@ static double cross_entropy(const float *logits, int label, int *right) {
     return log(sum) + most - (double)logits[label];
 }
 
+/* Logits of the network as it will be used: with its values rounded, if that is what is trained. */
+static sk_status answer(sk_job *j, const uint8_t *images, int n, float *logits, sk_error *err) {
+    if (j->qat) return sk_engine_predict(j->engine, images, n, logits, err);
+    return sk_model_forward(j->model, images, n, j->options.threads, logits, NULL, NULL, NULL, err);
+}
+
 /* Each rank runs its share; all get the logits of all. */
 static sk_status forward(sk_job *j, const sk_batch *batch, float *logits, sk_error *err) {
     const size_t picture = (size_t)j->options.card.size * (size_t)j->options.card.size * 3;
@@ -156,8 +180,8 @@ static sk_status forward(sk_job *j, const sk_batch *batch, float *logits, sk_err
     int first, last;
     sk_sync_share(j->sync, batch->n, &first, &last);
     if (last > first)
-        status = sk_model_forward(j->model, batch->images + (size_t)first * picture, last - first, j->options.threads,
-                                  logits + (size_t)first * SK_CLASS_COUNT, NULL, NULL, NULL, err);
+        status = answer(j, batch->images + (size_t)first * picture, last - first,
+                        logits + (size_t)first * SK_CLASS_COUNT, err);
     status = sk_ranks_agree(j->options.ranks, status, err);
     if (status != SK_OK) return status;
     return sk_sync_gather_pictures(j->sync, logits, batch->n, SK_CLASS_COUNT * sizeof *logits, err);
@@ -201,6 +225,7 @@ static sk_status validate(sk_job *j, sk_epoch_log *row, sk_error *err) {
 sk_status sk_job_epoch(sk_job *j, sk_epoch_log *row, sk_error *err) {
     const double start = sk_now();
     sk_status status = sk_job_engine(j, row->epoch, err);
+    if (status == SK_OK && j->qat) status = sk_qat_renew(j->qat, j->model, j->options.threads, err);
     if (status == SK_OK) status = train_part(j, row, err);
     if (status == SK_OK) status = check_weights(j, err);
     if (status == SK_OK) status = check_hopeless(j, row, err);

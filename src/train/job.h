@@ -3,6 +3,7 @@
 #ifndef SK_TRAIN_JOB_H
 #define SK_TRAIN_JOB_H
 
+#include "train/qat.h"
 #include "train/ranks.h"
 #include "train/run.h"
 
@@ -19,6 +20,7 @@ typedef struct sk_job {
     int engine_head; /* the engine trains the classifier alone */
     sk_update *update;
     sk_limits *limits; /* that weights are held to or pulled towards; NULL: none */
+    sk_qat *qat; /* NULL: trained in float alone */
     sk_run_state state;
     float *logits; /* of the validation part */
     int *labels;

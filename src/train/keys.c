@@ -207,6 +207,11 @@ sk_status sk_train_options_check(const sk_train_options *o, sk_error *err) {
     if (o->range_penalty * o->lr > 1)
         return sk_fail(err, SK_ERR_ARGUMENT, "--range-penalty %g times --lr %g is above 1: a step would overshoot",
                        (double)o->range_penalty, (double)o->lr);
+    if (o->qat != SK_QAT_OFF && !o->freeze_bn)
+        return sk_fail(err, SK_ERR_ARGUMENT, "--qat needs --freeze-bn: batch norm is folded into the weights that are "
+                       "rounded");
+    if (o->qat != SK_QAT_OFF && (o->freeze_features || o->head_epochs))
+        return sk_fail(err, SK_ERR_ARGUMENT, "--qat trains all layers; leave out --freeze-features and --head-epochs");
     if (o->warmup > (float)o->epochs)
         return sk_fail(err, SK_ERR_ARGUMENT, "--warmup of %g epochs is longer than the run of --epochs %d",
                        (double)o->warmup, o->epochs);

@@ -158,7 +158,7 @@ sk_status sk_recipe_read(const char *name, sk_train_options *options, sk_error *
     sk_status status = SK_OK;
     if (!text) {
         if (!sk_path_exists(name))
-            return sk_fail(err, SK_ERR_IO, "there is no recipe %s: neither a file nor one of seed, feeder", name);
+            return sk_fail(err, SK_ERR_IO, "there is no recipe %s: neither a file nor one of seed, feeder, qat", name);
         status = sk_file_read(name, &bytes, &size, err);
     }
     if (status == SK_OK)

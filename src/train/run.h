@@ -6,6 +6,7 @@
 #include "siskin/train.h"
 #include "train/optimizer.h"
 #include "train/loader.h"
+#include "train/qat.h"
 
 #define SK_RUN_JSON "run.json"
 #define SK_RUN_LOG "log.tsv"
@@ -50,10 +51,11 @@ sk_status sk_run_write_json(const char *run_dir, const sk_run_about *about, sk_e
 void sk_run_log_text(const sk_epoch_log *log, size_t rows, sk_text *out);
 sk_status sk_run_log_parse(const char *text, const char *name, sk_epoch_log **log, size_t *rows, sk_error *err);
 
-/* Weights, moments and counters in one file, so that they always belong together. */
+/* Weights, moments and counters in one file, so that they always belong together. qat: NULL, or its ranges too. */
 sk_status sk_run_save(const char *run_dir, const sk_run_state *state, const sk_model *model, const sk_update *update,
+                      const sk_qat *qat, sk_error *err);
+sk_status sk_run_load(const char *run_dir, sk_run_state *state, sk_model *model, sk_update *update, sk_qat *qat,
                       sk_error *err);
-sk_status sk_run_load(const char *run_dir, sk_run_state *state, sk_model *model, sk_update *update, sk_error *err);
 /* The files that follow from the state: best (if this epoch is the best), last, log.tsv. */
 sk_status sk_run_derive(const char *run_dir, const sk_run_state *state, const sk_model *model, sk_error *err);
 #endif

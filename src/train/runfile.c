@@ -41,7 +41,10 @@ void sk_run_fingerprint(const sk_dataset *dataset, const sk_cache *cache, char o
 
 sk_status sk_run_file_hash(const char *path, char out[17], sk_error *err) {
     sk_map map = {0};
-    sk_status status = sk_file_map(path, &map, err);
+    char *best = sk_path_is_dir(path) ? sk_path_join(path, SK_RUN_BEST) : NULL; /* a run stands for its best weights */
+    if (sk_path_is_dir(path) && !best) return sk_fail_memory(err, "a path");
+    sk_status status = sk_file_map(best ? best : path, &map, err);
+    sk_free(best);
     if (status != SK_OK) return status;
     snprintf(out, 17, "%016llx", (unsigned long long)sk_hash_bytes(map.bytes, map.size));
     sk_file_unmap(&map);

@@ -85,7 +85,7 @@ static sk_status set_number(sk_tensor_file *file, const char *key, double value,
 }
 
 sk_status sk_run_save(const char *run_dir, const sk_run_state *state, const sk_model *model, const sk_update *update,
-                      sk_error *err) {
+                      const sk_qat *qat, sk_error *err) {
     sk_tensor_file file = {0};
     sk_text log = {0};
     char *path = sk_path_join(run_dir, SK_RUN_STATE);
@@ -101,6 +101,8 @@ sk_status sk_run_save(const char *run_dir, const sk_run_state *state, const sk_m
     if (status == SK_OK) status = sk_tensors_set_card(&file, sk_model_card(model), err);
     if (status == SK_OK) status = add_tensors(&file, model, update, err);
     if (status == SK_OK) status = add_limits(&file, update->options.limits, err);
+    if (status == SK_OK) status = sk_model_save_ranges(model, &file, err);
+    if (status == SK_OK && qat) status = sk_qat_save(qat, &file, err);
     if (status == SK_OK) status = sk_tensors_write_safetensors(path, &file, err);
     sk_tensors_free(&file);
     sk_text_free(&log);
@@ -165,7 +167,8 @@ static sk_status take_counters(const sk_tensor_file *file, const char *path, sk_
     return SK_OK;
 }
 
-sk_status sk_run_load(const char *run_dir, sk_run_state *state, sk_model *model, sk_update *update, sk_error *err) {
+sk_status sk_run_load(const char *run_dir, sk_run_state *state, sk_model *model, sk_update *update, sk_qat *qat,
+                      sk_error *err) {
     sk_tensor_file file = {0};
     char *path = sk_path_join(run_dir, SK_RUN_STATE);
     sk_status status = path ? sk_tensors_read(path, &file, err) : sk_fail_memory(err, "a path");
@@ -180,6 +183,7 @@ sk_status sk_run_load(const char *run_dir, sk_run_state *state, sk_model *model,
     if (status == SK_OK) status = take_counters(&file, path, state, update, err);
     if (status == SK_OK) status = take_tensors(&file, model, update, path, err);
     if (status == SK_OK) status = take_limits(&file, update->options.limits, path, err);
+    if (status == SK_OK && qat) status = sk_qat_load(qat, &file, path, err);
     sk_card card = *sk_model_card(model);
     if (status == SK_OK) status = sk_tensors_get_card(&file, &card, NULL, err);
     if (status != SK_OK) goto done;

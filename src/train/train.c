@@ -14,8 +14,8 @@ enum { VAL_BATCH = 64 };
 
 sk_train_options sk_train_defaults(sk_arch arch) {
     return (sk_train_options){.card = sk_card_default(arch), .epochs = 100, .batch = 128, .lr = 1e-4f, .dropout = 0.2f,
-                              .momentum = 0.9f, .clip_repeat = 1, .augment = sk_augment_seed(), .seed = 1,
-                              .max_bad = 100};
+                              .momentum = 0.9f, .clip_repeat = 1, .qat_lr = 1e-3f, .augment = sk_augment_seed(),
+                              .seed = 1, .max_bad = 100};
 }
 
 /* Every rank knows all; one of them keeps it. */
@@ -86,7 +86,9 @@ static sk_status open_data(sk_job *j, sk_error *err) {
     const size_t count = sk_loader_size(j->val);
     j->logits = sk_calloc(count ? count : 1, SK_CLASS_COUNT * sizeof *j->logits);
     j->labels = sk_calloc(count ? count : 1, sizeof *j->labels);
-    return j->logits && j->labels ? check_data(j, err) : sk_fail_memory(err, "the logits");
+    if (!j->logits || !j->labels) return sk_fail_memory(err, "the logits");
+    status = check_data(j, err);
+    return status == SK_OK && j->qat ? sk_qat_draw(j->qat, j->dataset, j->cache, &j->options, j->hooks, err) : status;
 }
 
 static sk_status open_update(sk_job *j, sk_error *err) {
@@ -187,7 +189,8 @@ static sk_status run_epoch(sk_job *j, sk_epoch_log *row, sk_error *err) {
     if (status != SK_OK) return status;
     row->is_best = improves(&j->state, row);
     status = sk_run_state_add(&j->state, row, err);
-    if (status == SK_OK && writes(j)) status = sk_run_save(j->dir, &j->state, j->model, j->update, err);
+    if (status == SK_OK && j->qat) status = sk_qat_publish(j->qat, j->model, err);
+    if (status == SK_OK && writes(j)) status = sk_run_save(j->dir, &j->state, j->model, j->update, j->qat, err);
     if (status == SK_OK && writes(j)) status = derive(j, err);
     status = agree(j, status, err);
     if (status != SK_OK)
@@ -220,9 +223,13 @@ static sk_status open_data_in_turn(sk_job *j, sk_error *err) {
 }
 
 static sk_status load(sk_job *j, sk_error *err) {
-    const sk_status status = sk_run_load(j->dir, &j->state, j->model, j->update, err);
+    const sk_status status = sk_run_load(j->dir, &j->state, j->model, j->update, j->qat, err);
     if (status != SK_OK) return status;
     adopt(j);
+    if (j->qat) {
+        const sk_status given = sk_qat_publish(j->qat, j->model, err);
+        if (given != SK_OK) return given;
+    }
     sk_log(j->hooks, SK_LOG_NOTE, "going on after epoch %d", j->state.epoch);
     return SK_OK;
 }
@@ -237,11 +244,13 @@ static sk_status write_folder(sk_job *j, int has_state, sk_error *err) {
 static sk_status prepare(sk_job *j, sk_error *err) {
     int has_state = 0;
     sk_status status = sk_train_options_check(&j->options, err);
+    if (status == SK_OK && j->options.qat != SK_QAT_OFF) status = sk_qat_open(&j->options, &j->qat, err);
     if (status == SK_OK) status = check_folder(j, &has_state, err);
     status = agree(j, status, err);
     if (status == SK_OK) status = open_data_in_turn(j, err);
     else return status;
     if (status == SK_OK) status = open_model(j, has_state, err);
+    if (status == SK_OK && j->qat && !has_state) status = sk_qat_begin(j->qat, j->model, j->options.threads, err);
     if (status == SK_OK && has_state) status = load(j, err);
     /* No rank looks at the folder any more. */
     status = agree(j, status, err);
@@ -280,6 +289,7 @@ sk_status sk_train(const sk_dataset *dataset, const char *run_dir, const sk_trai
     sk_update_free(j.update);
     sk_limits_free(j.limits);
     sk_engine_free(j.engine);
+    sk_qat_close(j.qat);
     sk_model_free(j.model);
     sk_loader_free(j.train);
     sk_loader_free(j.val);

@@ -15,7 +15,7 @@ allowed() {
     formats) rooms='base image net formats' public='status hooks image model quant' ;;
     data) rooms='base image data formats' public='status hooks image video dataset' ;;
     weights) rooms='base net formats weights' public='status hooks text image dataset model quant weights' ;;
-    train) rooms='base image kernels net formats data weights train report' public='status hooks text image dataset model train keys augment ranks weights report' ;;
+    train) rooms='base image kernels net formats data quant weights train report' public='status hooks text image dataset model train keys augment ranks weights report quant' ;;
     quant) rooms='base kernels net formats quant rt data' public='status hooks image dataset model quant rt classifier' ;;
     npu) rooms='base npu' public='status rt npu' ;;
     rt) rooms='base kernels/int8 rt' public='status hooks rt classifier' ;;
