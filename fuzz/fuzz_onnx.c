@@ -2,8 +2,8 @@
 /* Any bytes as ONNX: a named error, or tensors no larger than the file, but for the batch norms that are put back. */
 /* sources: src/base/error.c src/base/memory.c src/base/file.c src/base/output.c src/base/path.c src/base/text.c
  *          src/base/random.c src/base/hooks.c src/formats/json.c src/formats/numbers.c src/formats/safetensors.c
- *          src/formats/tensors.c src/formats/pth.c src/formats/pickle.c src/formats/onnx_read.c src/formats/card.c
- *          src/net/card.c
+ *          src/formats/tensors.c src/formats/pth.c src/formats/pickle.c src/formats/onnx_read.c src/formats/wire.c
+ *          src/formats/card.c src/net/card.c
  * libs: -lcjson -lzip -lm -lpthread */
 #include <stdlib.h>
 

@@ -2,7 +2,7 @@
 /* Any bytes as a PyTorch checkpoint, zip or stream; and as a pickle alone, which the zip's checksums would shield. */
 /* sources: src/base/error.c src/base/memory.c src/base/file.c src/base/output.c src/base/path.c src/base/text.c
  *          src/base/random.c src/base/hooks.c src/formats/json.c src/formats/numbers.c src/formats/safetensors.c
- *          src/formats/tensors.c src/formats/pth.c src/formats/pickle.c src/formats/onnx_read.c
+ *          src/formats/tensors.c src/formats/pth.c src/formats/pickle.c src/formats/onnx_read.c src/formats/wire.c
  * libs: -lcjson -lzip -lm -lpthread */
 #include <stdlib.h>
 

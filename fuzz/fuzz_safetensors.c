@@ -2,8 +2,8 @@
 /* Any bytes as safetensors: a named error, or tensors that are written and read back the same. */
 /* sources: src/base/error.c src/base/memory.c src/base/file.c src/base/output.c src/base/path.c src/base/text.c
  *          src/base/random.c src/base/hooks.c src/formats/json.c src/formats/numbers.c src/formats/safetensors.c
- *          src/formats/tensors.c src/formats/pth.c src/formats/pickle.c src/formats/onnx_read.c src/formats/card.c
- *          src/net/card.c
+ *          src/formats/tensors.c src/formats/pth.c src/formats/pickle.c src/formats/onnx_read.c src/formats/wire.c
+ *          src/formats/card.c src/net/card.c
  * libs: -lcjson -lzip -lm -lpthread */
 #include <stdio.h>
 #include <stdlib.h>
