@@ -11,9 +11,10 @@
 
 static const cli_option options[] = {
     {'x', "onnx", CLI_STRING, "FILE", NULL, "float ONNX to write: opset 13, batch norm folded"},
+    {0, "onnx-qdq", CLI_FLAG, NULL, NULL, "int8 ONNX (QDQ) of a .skn instead, to the file of -o"},
     {0, "rknn", CLI_CHOICE, "CHIP", NULL, "convert for the NPU of this chip instead",
      .choices = "rv1103|rv1103b|rv1106|rv1106b"},
-    {'o', "output", CLI_STRING, "FILE", NULL, ".rknn to write; the toolkit's log goes to FILE.log"},
+    {'o', "output", CLI_STRING, "FILE", NULL, "file of --onnx-qdq or --rknn; the toolkit's log goes to FILE.log"},
     {'c', "calibration", CLI_STRING, "DATASET", NULL, "dataset whose training part shows typical pictures"},
     {'n', "pictures", CLI_INT, "N", "100", "calibration pictures drawn", .least = 1, .most = 9999},
     {'a', "algorithm", CLI_CHOICE, "NAME", "mmse", "of the toolkit, for the range of activations",
@@ -45,6 +46,22 @@ static int onnx(cli *c, const sk_model *model) {
     } else if (!cli_quiet(c)) {
         printf("%s: %s, input [1,3,%d,%d], %d classes, %.2f MB\n", path, sk_arch_name(card->arch), card->size,
                card->size, card->classes, (double)info.st_size / 1e6);
+    }
+    return CLI_OK;
+}
+
+static int onnx_qdq(cli *c) {
+    sk_error err = {0};
+    struct stat info = {0};
+    const char *path = cli_string(c, "output");
+    if (sk_export_onnx_qdq(cli_arg(c, 0), path, &err) != SK_OK) return cli_fail(c, &err);
+    stat(path, &info);
+    if (cli_json(c)) {
+        printf("{\"onnx\":");
+        cli_json_string(stdout, path);
+        printf(",\"bytes\":%lld,\"opset\":14}\n", (long long)info.st_size);
+    } else if (!cli_quiet(c)) {
+        printf("%s: int8 as QDQ, %.2f MB\n", path, (double)info.st_size / 1e6);
     }
     return CLI_OK;
 }
@@ -146,9 +163,12 @@ static int rknn(cli *c, const sk_model *model) {
 static int run(cli *c) {
     sk_error err = {0};
     sk_model *model = NULL;
-    const int to_rknn = cli_given(c, "rknn");
-    if (to_rknn == cli_given(c, "onnx"))
-        return cli_usage(c, "choose what to write: --onnx FILE, or --rknn CHIP with -o FILE and --calibration DATASET");
+    const int to_rknn = cli_given(c, "rknn"), qdq = cli_flag(c, "onnx-qdq");
+    if (to_rknn + cli_given(c, "onnx") + qdq != 1)
+        return cli_usage(c, "choose what to write: --onnx FILE, --onnx-qdq with -o FILE, or --rknn CHIP with -o FILE "
+                            "and --calibration DATASET");
+    if (qdq && !cli_given(c, "output")) return cli_usage(c, "--onnx-qdq needs -o FILE");
+    if (qdq) return onnx_qdq(c);
     if (to_rknn && (!cli_given(c, "output") || !cli_given(c, "calibration")))
         return cli_usage(c, "--rknn needs -o FILE and --calibration DATASET");
     if (sk_model_read(cli_arg(c, 0), &model, &err) != SK_OK) return cli_fail(c, &err);
@@ -166,13 +186,18 @@ const cli_verb verb_export = {
     options,
     run,
     .description =
-        "MODEL is a run folder, a safetensors file, a PyTorch checkpoint or an ONNX file written by siskin.\n\n"
-        "The ONNX file has one input \"input\" [1,3,S,S] (RGB / 255, less the mean, divided by the standard "
-        "deviation; both in its metadata) and one output \"logits\". Every value and initialiser bears the name of "
-        "the layer. siskin reads such a file like any other model.\n\n"
+        "MODEL is a run folder, a safetensors file, a PyTorch checkpoint or an ONNX file written by siskin; for "
+        "--onnx-qdq a .skn.\n\n"
+        "The ONNX file has one input \"input\" [1,3,S,S] (RGB / 255, less the mean, divided by the standard deviation; "
+        "both in its metadata) and one output \"logits\". Every value and initialiser bears the name of the layer. "
+        "siskin reads such a file like any other model.\n\n"
+        "With --onnx-qdq MODEL is a .skn, and the int8 model becomes standard ONNX for other runtimes: opset 14, "
+        "QuantizeLinear and DequantizeLinear around every layer, int8 weights with a scale per channel. Its answers "
+        "are siskin's, logits but for a few quantisation steps.\n\n"
         "With --rknn Rockchip's toolkit (siskin rknn setup) makes a model for the NPU: int8, calibrated with "
         "pictures of DATASET's training part, the model's card inside. Told are size, time, memory, cycles where "
         "the compiler knows them, the constants with outliers, the toolkit's warnings, and every layer that it left "
         "to the CPU, the only sign of one that fails on the board; exit status 3 if there is one.",
     .examples = "siskin export run --onnx bird.onnx\nsiskin export models/bird-small.safetensors --onnx bird.onnx\n"
+                "siskin export bird.skn --onnx-qdq -o bird-int8.onnx\n"
                 "siskin export run --rknn rv1103 --algorithm mmse --calibration birds -n 100 -o bird.rknn\n"};

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # usage: smoke.sh SOURCE_DIR NAME [SECONDS] [SEED_FILE...]
 # Builds fuzz/fuzz_NAME.c with libFuzzer, ASan and UBSan (sources and libs as its head comment says) and runs it for a
-# few seconds. A real hunt: smoke.sh . NAME 3600 corpus/*. Exit 77: clang or its runtime is missing.
+# few seconds. A real hunt: smoke.sh . NAME 3600 corpus/*. A million mutations, however long they take:
+#   SISKIN_FUZZ_RUNS=1000000 fuzz/smoke.sh . skn 36000
+# Exit 77: clang or its runtime is missing.
 set -eu
 source=$1
 name=$2
@@ -23,7 +25,7 @@ clang -std=gnu11 -g -O1 -D_GNU_SOURCE -fsanitize=fuzzer,address,undefined -fno-s
     -Isrc/formats "fuzz/fuzz_$name.c" $sources -o "$work/fuzz" $libs
 mkdir "$work/corpus"
 for seed in "fuzz/seeds/$name"/* "$@"; do [ -f "$seed" ] && cp "$seed" "$work/corpus/"; done
-"$work/fuzz" -max_total_time="$seconds" -rss_limit_mb=3000 -timeout=30 -max_len=20000 -print_final_stats=0 \
+"$work/fuzz" -max_total_time="$seconds" -runs="${SISKIN_FUZZ_RUNS:--1}" -rss_limit_mb=3000 -timeout=30 -max_len=20000 -print_final_stats=0 \
     -artifact_prefix="${SISKIN_FUZZ_OUT:-/tmp}/siskin-$name-" "$work/corpus" 2>&1 | tail -5 > "$work/log" || true
 cat "$work/log"
 grep -q '^Done ' "$work/log"

@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# check-onnx.sh BUILD [MODEL [PICTURE...]]: exported ONNX in onnxruntime gives siskin's logits within 1e-4, for random
-# networks and for MODEL, by default the shipped one; on noise and on PICTUREs, by default photographs of the real data
-# or of Debian's tuxpaint. onnxruntime comes from PyPI into BUILD/venv-onnx; exit 77 if that cannot be had.
+# check-onnx.sh BUILD [MODEL [PICTURE|DATASET...]]: exported ONNX in onnxruntime gives siskin's logits, float within 1e-4,
+# int8 (QDQ) the same class and nearly the same codes; for random networks and for MODEL, by default the shipped ones; on noise and
+# on PICTUREs (of a DATASET: its test part), by default photographs of the real data or of Debian's tuxpaint.
+# onnxruntime comes from PyPI into BUILD/venv-onnx; exit 77 if that cannot be had.
 set -u
 build=${1:?usage: check-onnx.sh BUILD [MODEL [PICTURE...]]}
 tools=$(cd "$(dirname "$0")" && pwd)
@@ -41,4 +42,5 @@ check random-small random:small "$@" || exit 1
 check random-large random:large "$@" || exit 1
 check random-160-7 random:small:160:7 "$@" || exit 1
 [ -z "$model" ] || check model "$model" "$@" || exit 1
+[ "${model##*/}" != bird-small.safetensors ] || check int8 "${model%.safetensors}.skn" "$@" || exit 1
 echo "ONNX agrees"

@@ -26,9 +26,10 @@ char *sk_onnx_text(sk_onnx *b, const char *prefix, const char *suffix);
 /* A node with `count` inputs and one output; NULL after a failure, which the functions below take. */
 Onnx__NodeProto *sk_onnx_node(sk_onnx *b, const char *type, const char *name, const char *const *inputs, size_t count,
                               const char *output);
-void sk_onnx_float(sk_onnx *b, Onnx__NodeProto *node, const char *name, float value);
-void sk_onnx_int(sk_onnx *b, Onnx__NodeProto *node, const char *name, int64_t value);
-void sk_onnx_ints(sk_onnx *b, Onnx__NodeProto *node, const char *name, int64_t value, size_t count); /* all the same */
+void sk_onnx_add_float(sk_onnx *b, Onnx__NodeProto *node, const char *name, float value);
+void sk_onnx_add_int(sk_onnx *b, Onnx__NodeProto *node, const char *name, int64_t value);
+/* `count` times the same value. */
+void sk_onnx_add_ints(sk_onnx *b, Onnx__NodeProto *node, const char *name, int64_t value, size_t count);
 /* An initialiser; `data` is not copied and has to outlive the builder. */
 void sk_onnx_tensor(sk_onnx *b, const char *name, sk_onnx_type type, const void *data, int rank, const int64_t *shape);
 /* The graph from "input" [1,3,S,S] to "logits" [1,classes] with the card as metadata, written aside and renamed. */

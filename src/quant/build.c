@@ -158,9 +158,7 @@ static int32_t multiplier(double factor, int shift) {
 /* Factor of a channel of the tensor that layer `index` (-1: the picture) writes. */
 static double equal_of(const builder *b, int index, int c) {
     const sk_skn_recipe *r = b->recipe;
-    const double factor = index >= 0 && r->equal && r->equal[index] ? (double)r->equal[index][c] : 1;
-    const int curved = factor != 1 && r->layers[index].act == SK_ACT_HSWISH;
-    return curved ? fmax(factor, SK_LEAST_CURVED / b->tensors[index + 1].scale) : factor;
+    return index >= 0 && r->equal && r->equal[index] ? (double)r->equal[index][c] : 1;
 }
 
 /* Weights of an output channel times the factors of the channels that they read. */
@@ -202,74 +200,25 @@ static void ensure_scale(builder *b, size_t index, double least) {
     o->low = (int8_t)(b->recipe->layers[index].act == SK_ACT_RELU ? t->zero : -128);
 }
 
-/* Multiplier and shift that turn sums, already shifted `left`, into sum * gain: the multiplier of 15 bits that is
- * largest. Sixteen bits to the right are enough for any sum. */
-static int32_t make_word(double gain, int left) {
-    int shift = 0;
-    while (shift < 16 && floor(gain * ldexp(1, 16 + shift - left) + 0.5) <= INT16_MAX) {
-        shift++;
-    }
-    const double mult = floor(gain * ldexp(1, 15 + shift - left) + 0.5);
-    return (int32_t)fmin(fmax(mult, 1), INT16_MAX) | shift << 16;
-}
-
-/* The most that sums of at most `largest` may be shifted to the left. */
-static int most_left(double largest) {
-    int left = 0;
-    while (left < 16 && largest * ldexp(1, left + 1) < INT32_MAX) {
-        left++;
-    }
-    return left;
-}
-
-/* Bits after the point of a code. Ahead of a hard-swish -3 has to fit sixteen bits in every channel. */
-static uint8_t pick_fraction(const builder *b, size_t index) {
-    const sk_layer *l = &b->recipe->layers[index];
-    int fraction = 6;
-    for (int c = 0; l->act == SK_ACT_HSWISH && c < l->out_c; c++) {
-        const double three = 3 / (b->records[index].out_scale * equal_of(b, (int)index, c));
-        while (fraction > 1 && three * ldexp(1, fraction) > INT16_MAX) {
-            fraction--;
-        }
-    }
-    return (uint8_t)fraction;
-}
-
-/* Fills in what brings sums of the given units (real value of 1, per channel) to the output's codes, and adds to the
- * biases the half that makes the shift round. */
-static void set_multipliers(builder *b, size_t index, const double *unit, int32_t *bias, size_t depth, int32_t *mult) {
+/* Fills in what brings sums of the given units (real value of 1, per channel) to the output's codes. */
+static void set_multipliers(builder *b, size_t index, const double *unit, const int32_t *bias, size_t depth) {
     const sk_layer *l = &b->recipe->layers[index];
     sk_skn_layer *o = &b->records[index];
-    int32_t *curve = (int32_t *)(void *)(b->bytes + o->curve_offset);
-    const int curved = l->act == SK_ACT_HSWISH || l->act == SK_ACT_HSIGMOID, sigmoid = l->act == SK_ACT_HSIGMOID;
-    double largest = 0, steepest = 0, gain = 0; /* a steeper gate than fits is as good as a step: make_word cuts it */
-    for (int c = 0; c < l->out_c; c++) { /* room for the half that is added below */
-        largest = fmax(largest, fabs((double)bias[c]) + (double)depth * 128 * 127 + (1 << 15));
-        gain = fmax(gain, unit[c] / equal_of(b, (int)index, c));
-        steepest = curved ? fmax(steepest, unit[c] * 32768 / 6) : 0;
-    }
-    const int most = most_left(largest);
-    const double room = ldexp(INT16_MAX / 32768.0, most);
-    if (!sigmoid) {
-        ensure_scale(b, index, fmax(gain * 64 / room, l->act == SK_ACT_HSWISH ? SK_LEAST_CURVED : 0));
-    }
-    o->fraction = pick_fraction(b, index);
-    const double per_code = ldexp(1, o->fraction) / o->out_scale;
-    gain = 0;
+    float *mult = (float *)(void *)(b->bytes + o->mult_offset), *curve = (float *)(void *)(b->bytes + o->curve_offset);
+    double least = 0;
     for (int c = 0; c < l->out_c; c++) {
-        gain = fmax(gain, sigmoid ? 0 : unit[c] / equal_of(b, (int)index, c) * per_code);
+        const double most = fabs((double)bias[c]) + (double)depth * 128 * 127;
+        least = fmax(least, unit[c] * most / equal_of(b, (int)index, c) / (1 << 28));
     }
-    while (o->left < most && fmax(gain, steepest) > ldexp(INT16_MAX / 32768.0, o->left)) {
-        o->left++;
+    if (l->act != SK_ACT_HSIGMOID) {
+        ensure_scale(b, index, least);
     }
     for (int c = 0; c < l->out_c; c++) {
-        const double scale = per_code / equal_of(b, (int)index, c);
-        mult[c] = sigmoid ? (int32_t)fmin(floor(scale + 0.5), INT16_MAX) : make_word(unit[c] * scale, o->left);
-        if (curved) {
-            curve[c] = make_word(unit[c] * 32768 / 6, o->left);
+        const double step = o->out_scale * equal_of(b, (int)index, c);
+        mult[c] = (float)(l->act == SK_ACT_HSIGMOID ? 1 / step : unit[c] / step);
+        if (l->act == SK_ACT_HSWISH || l->act == SK_ACT_HSIGMOID) {
+            curve[c] = (float)(unit[c] / 6);
         }
-        const int shift = sk_word_shift(sigmoid ? curve[c] : mult[c]);
-        bias[c] += shift > o->left ? 1 << (shift - o->left - 1) : 0;
     }
 }
 
@@ -297,7 +246,6 @@ static sk_status quantize_weights(builder *b, size_t index) {
     const tensor *in = &b->tensors[l->input + 1];
     const size_t depth = (size_t)sk_layer_depth(l);
     int32_t *bias = (int32_t *)(void *)(b->bytes + o->bias_offset);
-    int32_t *mult = (int32_t *)(void *)(b->bytes + o->mult_offset);
     double *unit = sk_alloc((size_t)l->out_c, sizeof *unit), *weights = sk_alloc(depth, sizeof *weights);
     if (!unit || !weights) {
         sk_free(unit);
@@ -311,10 +259,10 @@ static sk_status quantize_weights(builder *b, size_t index) {
         const int32_t sum = put_codes(b, index, c, weights, scale, as_asked);
         unit[c] = in->scale * scale;
         const double folded = floor((double)r->bias[index][c] / unit[c] + 0.5) - (double)in->zero * sum;
-        bias[c] = (int32_t)fmin(fmax(folded, -(1 << 30)), (1 << 30) - (1 << 15));
+        bias[c] = (int32_t)fmin(fmax(folded, -(1 << 30)), 1 << 30);
     }
     sk_free(weights);
-    set_multipliers(b, index, unit, bias, depth, mult);
+    set_multipliers(b, index, unit, bias, depth);
     sk_free(unit);
     return SK_OK;
 }
@@ -323,8 +271,6 @@ static void set_joint(builder *b, size_t index) {
     const sk_layer *l = &b->recipe->layers[index];
     sk_skn_layer *o = &b->records[index];
     const double in = b->tensors[l->input + 1].scale, in2 = sk_layer_reads_two(l) ? b->tensors[l->input2 + 1].scale : 0;
-    /* the most that a code of the first or second input may come to */
-    const double most = l->op == SK_OP_SCALE ? in * in2 * 255 : fmax(in, in2), room = INT16_MAX / 128.0;
     if (l->op == SK_OP_POOL) {
         ensure_scale(b, index, in * 255 / (1 << 29));
         const double factor = in / o->out_scale / ((double)l->in_h * l->in_w);
@@ -332,19 +278,9 @@ static void set_joint(builder *b, size_t index) {
         o->mult2 = multiplier(factor, o->shift);
         return;
     }
-    ensure_scale(b, index, most * 2 / room);
-    o->fraction = 6;
-    while (o->fraction > 1 && most / o->out_scale * ldexp(1, o->fraction) > room) {
-        o->fraction--;
-    }
-    const double unit = ldexp(128, o->fraction) / o->out_scale;
-    if (l->op == SK_OP_SCALE) {
-        o->shift = (uint8_t)pick_shift(in * in2 * unit, 1 << 22, 29);
-        o->mult2 = multiplier(in * in2 * unit, o->shift);
-    } else {
-        o->mult2 = (int32_t)fmin(floor(in * unit + 0.5), INT16_MAX);
-        o->mult3 = (int32_t)fmin(floor(in2 * unit + 0.5), INT16_MAX);
-    }
+    ensure_scale(b, index, l->op == SK_OP_SCALE ? in * in2 * 255 / (1 << 20) : fmax(in, in2) / (1 << 20));
+    o->factor = (float)((l->op == SK_OP_SCALE ? in * in2 : in) / o->out_scale);
+    o->factor2 = l->op == SK_OP_ADD ? (float)(in2 / o->out_scale) : 0;
 }
 
 static int find_features(const sk_skn_recipe *r) {

@@ -205,10 +205,5 @@ void sk_quant_settle_factors(sk_quant_job *j) {
         if (!sk_layer_has_weights(l)) { /* a mean or gated product keeps what it reads */
             memcpy(j->equal[i], j->equal[l->input], (size_t)l->out_c * sizeof **j->equal);
         }
-        const double range = fmax((double)j->range[i][1] - (double)j->range[i][0], 1e-6);
-        const double least = l->act == SK_ACT_HSWISH ? SK_LEAST_CURVED * 255.5 / range : 0;
-        for (int c = 0; c < l->out_c; c++) {
-            j->equal[i][c] = fmaxf(j->equal[i][c], (float)least);
-        }
     }
 }

@@ -133,7 +133,7 @@ int sk_quant_may_equalise(const sk_quant_net *net, size_t layer);
 /* equalise.c: marks the tensors whose channels may have units of their own; turns what was observed into factors. */
 sk_status sk_quant_mark(sk_quant_job *job);
 sk_status sk_quant_equalise(sk_quant_job *job);
-/* Once ranges are chosen: no factor so small that its channel's codes could not be computed. */
+/* Once ranges are chosen: means and gated products take the factors of what they read. */
 void sk_quant_settle_factors(sk_quant_job *job);
 /* weights.c: scales, and codes rounded to nearest. */
 sk_status sk_quant_weights(sk_quant_job *job);
@@ -196,9 +196,6 @@ typedef struct sk_skn_recipe {
 } sk_skn_recipe;
 /* *bytes is released with sk_free. The result has passed the runtime's own check. */
 sk_status sk_skn_build(const sk_skn_recipe *recipe, uint8_t **bytes, size_t *size, sk_error *err);
-/* The smallest step of a code behind a hard-swish: -3 has to fit its 16 bits with 3 bits after the point. An equalised
- * channel's scale times factor is at least that. */
-#define SK_LEAST_CURVED (3 * 8 / 32767.0)
 /* The options as the header's word (docs/formats.md). */
 int sk_quant_method(const sk_quant_options *options);
 #endif

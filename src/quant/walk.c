@@ -85,7 +85,7 @@ static sk_status step(void *user, int index, sk_error *err) {
         } else if (w->now.op == SK_OP_POOL) {
             k->pool(&w->now, in, out);
         } else if (w->now.op == SK_OP_SCALE) {
-            k->scale(&w->now, in, sk_walk_tensor(w, record->input2, p), out, w->scratch[index]);
+            k->scale(&w->now, in, sk_walk_tensor(w, record->input2, p), out);
         } else if (w->now.op == SK_OP_ADD) {
             k->add(&w->now, in, sk_walk_tensor(w, record->input2, p), out);
         } else {

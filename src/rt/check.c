@@ -175,7 +175,8 @@ static sk_status check_shape(const checker *c, uint32_t index) {
         return BAD(".skn layer %u: its shape does not fit its inputs", index);
     }
     if (!memchr(l->name, 0, sizeof l->name) || !all_zero(l->reserved, sizeof l->reserved) ||
-        !all_zero(l->reserved0, sizeof l->reserved0) || !is_scale(l->out_scale) ||
+        !all_zero(l->reserved0, sizeof l->reserved0) || !all_zero(l->reserved1, sizeof l->reserved1) ||
+        !is_scale(l->out_scale) ||
         !is_code(l->out_zero) || l->low > l->high) {
         return BAD(".skn layer %u: impossible name, scale or zero point", index);
     }
@@ -190,39 +191,25 @@ static int64_t requant_bound(int64_t bound, int32_t mult, int shift) {
     return ((bound * mult) >> shift) + 1;
 }
 
-static int is_word(int32_t word) {
-    return word >> 16 >= 0 && word >> 16 <= 16 && (word & 0xffff) >= 1 && (word & 0xffff) <= 32767;
-}
-
-/* The sums fit int32; what follows saturates. */
+/* The sums fit int32, and a code before it is clamped fits in its conversion from float. */
 static sk_status check_sums(const checker *c, uint32_t index) {
     const sk_skn_layer *l = c->layers + index;
     sk_error *err = c->err;
     const int32_t *bias = (const int32_t *)(const void *)(c->bytes + l->bias_offset);
-    const int32_t *mult = (const int32_t *)(const void *)(c->bytes + l->mult_offset);
+    const float *mult = (const float *)(const void *)(c->bytes + l->mult_offset);
+    const float *curve = (const float *)(const void *)(c->bytes + l->curve_offset);
     const int64_t products = (int64_t)l->kernel * l->kernel * (l->op == SK_OP_DEPTHWISE ? 1 : l->in_c) * 128 * 127;
-    if (l->fraction < 1 || l->fraction > 6 || l->left > 16) {
-        return BAD(".skn layer %u: impossible multiplier or shift", index);
-    }
-    for (int i = 0; i < l->out_c; i++) {
-        if (!is_word(mult[i]) || bias[i] > 1 << 30 || bias[i] < -(1 << 30)) {
-            return BAD(".skn layer %u: impossible multiplier or bias", index);
-        }
-        const int64_t most = (bias[i] < 0 ? -(int64_t)bias[i] : bias[i]) + products;
-        if (most << l->left > INT32_MAX) {
-            return BAD(".skn layer %u: a sum can overflow", index);
-        }
-    }
-    if (l->act != SK_ACT_HSWISH && l->act != SK_ACT_HSIGMOID) {
-        return SK_OK;
-    }
-    const int32_t *curve = (const int32_t *)(const void *)(c->bytes + l->curve_offset);
-    if (!section_fits(c, l->curve_offset, (uint64_t)l->out_c * 4)) {
+    const int curved = l->act == SK_ACT_HSWISH || l->act == SK_ACT_HSIGMOID;
+    if (curved && !section_fits(c, l->curve_offset, (uint64_t)l->out_c * 4)) {
         return BAD(".skn layer %u: its weights lie outside of the file", index);
     }
     for (int i = 0; i < l->out_c; i++) {
-        if (!is_word(curve[i])) {
+        if (!is_scale(mult[i]) || (curved && !is_scale(curve[i])) || bias[i] > 1 << 30 || bias[i] < -(1 << 30)) {
             return BAD(".skn layer %u: impossible multiplier or bias", index);
+        }
+        const int64_t most = (bias[i] < 0 ? -(int64_t)bias[i] : bias[i]) + products;
+        if (most > INT32_MAX || (double)mult[i] * (l->act == SK_ACT_HSIGMOID ? 1 : (double)most) >= 1 << 29) {
+            return BAD(".skn layer %u: a sum can overflow", index);
         }
     }
     return SK_OK;
@@ -250,11 +237,9 @@ static sk_status check_arithmetic(const checker *c, uint32_t index) {
         fits = l->mult2 >= 1 && l->shift >= 1 && l->shift <= 62 &&
                requant_bound((int64_t)255 * l->in_h * l->in_w, l->mult2, l->shift) < 1 << 30;
     } else if (l->op == SK_OP_SCALE) {
-        fits = l->mult2 >= 1 && l->mult2 <= 1 << 22 && l->shift >= 1 && l->shift <= 29 && l->fraction >= 1 &&
-               l->fraction <= 6;
+        fits = is_scale(l->factor) && (double)l->factor * 255 * 255 < 1 << 29;
     } else {
-        fits = l->mult2 >= 0 && l->mult2 <= INT16_MAX && l->mult3 >= 0 && l->mult3 <= INT16_MAX && l->fraction >= 1 &&
-               l->fraction <= 6;
+        fits = is_scale(l->factor) && is_scale(l->factor2) && ((double)l->factor + (double)l->factor2) * 255 < 1 << 29;
     }
     return fits ? SK_OK : BAD(".skn layer %u: impossible multiplier or shift", index);
 }
@@ -344,18 +329,17 @@ sk_q_layer sk_skn_kernel_layer(const uint8_t *bytes, const sk_skn_layer *record,
     l.zero_out = record->out_zero;
     l.low = record->low;
     l.high = record->high;
-    l.fraction = record->fraction;
     l.shift = record->shift;
-    l.left = record->left;
     l.mult2 = record->mult2;
-    l.mult3 = record->mult3;
+    l.factor = record->factor;
+    l.factor2 = record->factor2;
     if (has_weights(record)) {
         l.weight = (const int8_t *)bytes + record->weight_offset;
         l.row = record->weight_row;
         l.bias = (const int32_t *)(const void *)(bytes + record->bias_offset);
-        l.mult = (const int32_t *)(const void *)(bytes + record->mult_offset);
+        l.mult = (const float *)(const void *)(bytes + record->mult_offset);
         if (record->act == SK_ACT_HSWISH || record->act == SK_ACT_HSIGMOID) {
-            l.curve = (const int32_t *)(const void *)(bytes + record->curve_offset);
+            l.curve = (const float *)(const void *)(bytes + record->curve_offset);
         }
     }
     return l;

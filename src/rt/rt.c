@@ -175,7 +175,7 @@ void sk_rt_run_tapped(sk_rt *rt, const uint8_t *image, int8_t *logits, sk_rt_tap
         } else if (l->op == SK_OP_POOL) {
             rt->kernels->pool(l, in, out);
         } else if (l->op == SK_OP_SCALE) {
-            rt->kernels->scale(l, in, tensor(rt, rt->layers[i].input2), out, rt->scratch);
+            rt->kernels->scale(l, in, tensor(rt, rt->layers[i].input2), out);
         } else if (l->op == SK_OP_ADD) {
             rt->kernels->add(l, in, tensor(rt, rt->layers[i].input2), out);
         } else {

@@ -12,7 +12,7 @@
 #endif
 
 #define SK_SKN_MAGIC "\x89SKN\r\n\x1a\n" /* survives no text conversion, like PNG's */
-#define SK_SKN_VERSION 3       /* older ones requantised with other arithmetic */
+#define SK_SKN_VERSION 4       /* older ones requantised with other arithmetic */
 #define SK_SKN_ALIGN 64
 #define SK_SKN_MAX_LAYERS 512
 #define SK_SKN_MAX_K 16384          /* terms of one sum: 128 * 127 * K + 2^30 stays below 2^31 */
@@ -44,18 +44,20 @@ static_assert(sizeof(sk_skn_header) == 512, "the header is 512 bytes");
 typedef struct sk_skn_layer {
     char name[64];
     uint8_t op, act, kernel, stride;
-    uint8_t pad, fraction, shift, left;
+    uint8_t pad, shift, reserved1[2];
     int32_t in_c, in_h, in_w, out_c, out_h, out_w;
     int32_t input, input2; /* earlier layers, -1: the image or none */
     uint32_t weight_offset, weight_row, bias_offset, mult_offset;
-    int32_t mult2, mult3;
+    int32_t mult2;
+    float factor; /* SCALE; ADD: of the first */
     float out_scale;
     int32_t out_zero;
     uint32_t arena_offset;
     int8_t low, high; /* clamp of the output code */
     uint8_t reserved0[2];
-    uint32_t curve_offset; /* HSWISH, HSIGMOID: multipliers and shifts of the gate */
-    uint8_t reserved[12];
+    uint32_t curve_offset; /* HSWISH, HSIGMOID */
+    float factor2;         /* ADD: of the second */
+    uint8_t reserved[8];
 } sk_skn_layer;
 static_assert(sizeof(sk_skn_layer) == 160, "a layer record is 160 bytes");
 

@@ -17,9 +17,6 @@ static void pack(const sk_q_layer *layer, void *packed) {
 }
 
 static size_t scratch_bytes(const sk_q_layer *layer) {
-    if (layer->op == SK_OP_SCALE) {
-        return 2 * sizeof(int16_t) * (size_t)layer->in_c;
-    }
     /* a row of zero points and the patch of one output pixel, or the sums of one output pixel and the row */
     return (size_t)layer->in_c + (layer->op == SK_OP_DEPTHWISE ? sizeof(int32_t) * (size_t)layer->in_c
                                                                : (size_t)sk_gemm_depth(layer));
@@ -126,28 +123,24 @@ static void pool(const sk_q_layer *layer, const int8_t *in, int8_t *out) {
     }
 }
 
-static void scale(const sk_q_layer *layer, const int8_t *in, const int8_t *gate, int8_t *out, void *scratch) {
-    const int pixels = layer->in_h * layer->in_w, channels = layer->in_c;
-    int16_t *factor = scratch, *rest = factor + channels;
-    for (int c = 0; c < channels; c++) {
-        factor[c] = (int16_t)sk_gate_factor(layer, gate[c]);
-        rest[c] = (int16_t)sk_rest_of_zeros(layer, factor[c], 0);
-    }
+static void scale(const sk_q_layer *layer, const int8_t *in, const int8_t *gate, int8_t *out) {
+    const int pixels = layer->in_h * layer->in_w;
     for (int i = 0; i < pixels; i++) {
-        for (int c = 0; c < channels; c++) {
-            out[c] = sk_finish_joint(layer, sk_mulhrs(in[c] * 256, factor[c]), rest[c]);
+        for (int c = 0; c < layer->in_c; c++) {
+            const float factor = (float)(gate[c] - layer->zero_in2) * layer->factor;
+            out[c] = sk_code(layer, (float)(in[c] - layer->zero_in) * factor);
         }
-        in += channels;
-        out += channels;
+        in += layer->in_c;
+        out += layer->in_c;
     }
 }
 
 static void add(const sk_q_layer *layer, const int8_t *in, const int8_t *in2, int8_t *out) {
     const size_t count = (size_t)layer->in_h * (size_t)layer->in_w * (size_t)layer->in_c;
-    const int32_t rest = sk_rest_of_zeros(layer, layer->mult2, layer->mult3);
     for (size_t i = 0; i < count; i++) {
-        const int32_t u = sk_mulhrs(in[i] * 256, layer->mult2) + sk_mulhrs(in2[i] * 256, layer->mult3);
-        out[i] = sk_finish_joint(layer, sk_clamp16(u), rest);
+        const float a = (float)(in[i] - layer->zero_in) * layer->factor;
+        const float b = (float)(in2[i] - layer->zero_in2) * layer->factor2;
+        out[i] = sk_code(layer, a + b);
     }
 }
 

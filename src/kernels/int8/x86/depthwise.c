@@ -186,7 +186,7 @@ SK_INLINE void run_row(const sk_q_layer *layer, const sk_tail *tail, const cut *
             b0 = vec_dot(b0, vec_load(next + at), w0);
             b1 = vec_dot(b1, vec_load(next + at + sizeof(sk_vec)), w1);
         }
-        const sk_vec codes = vec_unravel(codes_of(&f, pair_finish(&f, a0, a1), pair_finish(&f, b0, b1)));
+        const sk_vec codes = vec_unravel(codes_of(&f.tail, pair_finish(&f, a0, a1), pair_finish(&f, b0, b1)));
         half_store_first(out, vec_low(codes), count);
         if (both) {
             half_store_first(out + layer->out_c, vec_high(codes), count);

@@ -9,107 +9,70 @@
 
 enum { SK_PAIR = 2 * SK_LANES }; /* channels whose sums are two vectors */
 
-/* Parameters of a pair of vectors of sums: those of 32 bits in the order of the sums, those of 16 in the order in which
- * packing leaves them. Where every channel is shifted to the right by no less than the layer to the left, only the
- * difference is left to do. */
+/* Parameters of a pair of vectors of sums, in the order of these. */
 typedef struct sk_pair {
-    int32_t left, unused[15];
-    int32_t bias[SK_PAIR], shift[SK_PAIR], gate_shift[SK_PAIR];
-    int16_t mult[SK_PAIR], gate[SK_PAIR];
+    int32_t bias[SK_PAIR];
+    float mult[SK_PAIR], curve[SK_PAIR];
 } sk_pair;
 
 /* Channel of lane `lane` of vector `vector`, the pair beginning at channel `first`. */
 typedef int (*sk_order)(int first, int vector, int lane);
-
-static inline void pair_join_shifts(sk_pair *pair, int left) {
-    int least = left;
-    for (int i = 0; i < SK_PAIR; i++) {
-        least = pair->shift[i] < least ? pair->shift[i] : least;
-        least = pair->gate_shift[i] < least ? pair->gate_shift[i] : least;
-    }
-    pair->left = left - least;
-    for (int i = 0; i < SK_PAIR; i++) {
-        pair->shift[i] -= least;
-        pair->gate_shift[i] -= least;
-    }
-}
 
 /* sums[c - sums_first]: sum of channel c's weights, since inputs carry SK_OFFSET. */
 static inline void pair_pack(const sk_q_layer *layer, int first, sk_order order, const int32_t *sums, int sums_first,
                              sk_pair *pair) {
     memset(pair, 0, sizeof *pair);
     for (int i = 0; i < SK_PAIR; i++) {
-        const int vector = i / SK_LANES, lane = i % SK_LANES, c = order(first, vector, lane);
-        const int packed = lane / 4 * 8 + vector * 4 + lane % 4;
-        pair->shift[i] = pair->gate_shift[i] = layer->left; /* of lanes without a channel, so that they do not matter */
-        if (c >= layer->out_c) {
-            continue;
-        }
-        pair->bias[i] = layer->bias[c] - SK_OFFSET * sums[c - sums_first];
-        pair->mult[packed] = (int16_t)sk_word_mult(layer->mult[c]);
-        if (layer->act != SK_ACT_HSIGMOID) {
-            pair->shift[i] = sk_word_shift(layer->mult[c]);
-        }
-        if (layer->curve) {
-            pair->gate_shift[i] = sk_word_shift(layer->curve[c]);
-            pair->gate[packed] = (int16_t)sk_word_mult(layer->curve[c]);
+        const int c = order(first, i / SK_LANES, i % SK_LANES);
+        if (c < layer->out_c) {
+            pair->bias[i] = layer->bias[c] - SK_OFFSET * sums[c - sums_first];
+            pair->mult[i] = layer->mult[c];
+            pair->curve[i] = layer->curve ? layer->curve[c] : 0;
         }
     }
-    pair_join_shifts(pair, layer->left);
 }
 
 /* What is the same for all channels. */
 typedef struct sk_tail {
     sk_act act;
-    __m128i fraction;
     sk_vec zero, low, high;
 } sk_tail;
 
 SK_INLINE sk_tail tail_of(const sk_q_layer *layer) {
-    const int half = 1 << (layer->fraction - 1);
-    return (sk_tail){layer->act, _mm_cvtsi32_si128(layer->fraction),
-                     vec_set16(layer->zero_out * (1 << layer->fraction) + half), vec_set8(layer->low),
-                     vec_set8(layer->high)};
+    return (sk_tail){layer->act, vec_set16(layer->zero_out), vec_set8(layer->low), vec_set8(layer->high)};
 }
 
 /* Both in registers: a store of codes may alias anything, so whatever stays in memory would be loaded again. */
 typedef struct sk_finisher {
     sk_tail tail;
-    int left;
-    sk_vec shift[2], gate_shift[2], mult, gate;
+    sk_real mult[2], curve[2];
 } sk_finisher;
 
 SK_INLINE sk_finisher finisher_of(const sk_tail *tail, const sk_pair *pair) {
     return (sk_finisher){*tail,
-                         pair->left,
-                         {vec_load(pair->shift), vec_load(pair->shift + SK_LANES)},
-                         {vec_load(pair->gate_shift), vec_load(pair->gate_shift + SK_LANES)},
-                         vec_load(pair->mult),
-                         vec_load(pair->gate)};
+                         {real_load(pair->mult), real_load(pair->mult + SK_LANES)},
+                         {real_load(pair->curve), real_load(pair->curve + SK_LANES)}};
 }
 
-/* Codes as int16, before the clamp. */
-SK_INLINE sk_vec pair_finish(const sk_finisher *f, sk_vec a, sk_vec b) {
-    if (f->left) {
-        a = vec_left32(a, _mm_cvtsi32_si128(f->left));
-        b = vec_left32(b, _mm_cvtsi32_si128(f->left));
-    }
-    sk_vec u = f->mult;
-    if (f->tail.act != SK_ACT_HSIGMOID) {
-        u = vec_mulhrs16(vec_pack32(vec_right32_each(a, f->shift[0]), vec_right32_each(b, f->shift[1])), u);
-    }
+SK_INLINE sk_vec finish_vector(const sk_finisher *f, sk_vec sums, int i) {
+    const sk_real sum = vec_real(sums);
     if (f->tail.act < SK_ACT_HSWISH) {
-        return vec_right16(vec_adds16(f->tail.zero, u), f->tail.fraction);
+        return vec_round(real_mul(sum, f->mult[i]));
     }
-    const sk_vec narrow = vec_pack32(vec_right32_each(a, f->gate_shift[0]), vec_right32_each(b, f->gate_shift[1]));
-    const sk_vec six = vec_mulhrs16(narrow, f->gate);
-    const sk_vec gate = vec_min16(vec_subs16(vec_set16(-(1 << 14)), six), vec_zero());
-    return vec_right16(vec_subs16(f->tail.zero, vec_mulhrs16(u, gate)), f->tail.fraction);
+    const sk_real sixth = real_add(real_mul(sum, f->curve[i]), real_set(.5f));
+    const sk_real gate = real_clamp(sixth, real_set(0), real_set(1));
+    return vec_round(real_mul(f->tail.act == SK_ACT_HSWISH ? real_mul(sum, f->mult[i]) : f->mult[i], gate));
+}
+
+/* Codes as int16, before the clamp. Packing saturates; that and the addition change nothing that the clamp would
+ * not. */
+SK_INLINE sk_vec pair_finish(const sk_finisher *f, sk_vec a, sk_vec b) {
+    return vec_adds16(vec_pack32(finish_vector(f, a, 0), finish_vector(f, b, 1)), f->tail.zero);
 }
 
 /* Two results of pair_finish as clamped codes. */
-SK_INLINE sk_vec codes_of(const sk_finisher *f, sk_vec a, sk_vec b) {
-    return vec_min8(vec_max8(vec_pack16(a, b), f->tail.low), f->tail.high);
+SK_INLINE sk_vec codes_of(const sk_tail *tail, sk_vec a, sk_vec b) {
+    return vec_min8(vec_max8(vec_pack16(a, b), tail->low), tail->high);
 }
 
 static inline int round_up(int value, int step) {

@@ -114,7 +114,7 @@ SK_INLINE void finish_two(const job *j, const sk_finisher *f, const sk_vec sums[
     for (int p = 0; p < pixels; p += 2, out += 2 * out_c) {
         const sk_vec first = pair_finish(f, sums[p][0], sums[p][1]);
         const sk_vec second = p + 1 < pixels ? pair_finish(f, sums[p + 1][0], sums[p + 1][1]) : first;
-        const sk_vec codes = vec_untangle(codes_of(f, first, second));
+        const sk_vec codes = vec_untangle(codes_of(&f->tail, first, second));
         half_store_first(out, vec_low(codes), count);
         if (p + 1 < pixels) {
             half_store_first(out + out_c, vec_high(codes), count);
@@ -130,7 +130,7 @@ SK_INLINE void finish_one(const job *j, const sk_finisher *f, const sk_vec sums[
         const sk_vec *rest = sums[pixels - 1]; /* instead of pixels that there are not */
         const sk_vec first = pair_finish(f, sums[p][0], p + 1 < pixels ? sums[p + 1][0] : rest[0]);
         const sk_vec second = p + 2 < pixels ? pair_finish(f, sums[p + 2][0], sums[p + 3][0]) : first;
-        const sk_vec codes = vec_untangle(codes_of(f, first, second));
+        const sk_vec codes = vec_untangle(codes_of(&f->tail, first, second));
         if (out_c == SK_LANES && pixels >= 4) {
             vec_store(out, codes);
             out += 4 * SK_LANES;

@@ -39,80 +39,80 @@ void SK_WIDE(pool)(const sk_q_layer *layer, const int8_t *in, int8_t *out) {
     }
 }
 
-/* What SCALE and ADD do behind their products. */
-typedef struct joint {
-    __m128i fraction;
-    sk_vec low, high;
-} joint;
+enum { CODES = sizeof(sk_vec) };
 
-static joint joint_of(const sk_q_layer *layer) {
-    return (joint){_mm_cvtsi32_si128(layer->fraction), vec_set8(layer->low), vec_set8(layer->high)};
+/* Of four vectors of codes in order, as integers. */
+SK_INLINE sk_vec join(const sk_tail *tail, const sk_vec *v) {
+    const sk_vec a = vec_adds16(vec_pack32(v[0], v[1]), tail->zero), b = vec_adds16(vec_pack32(v[2], v[3]), tail->zero);
+    return vec_untangle(codes_of(tail, a, b));
 }
 
-SK_INLINE sk_vec joint_codes(const joint *j, sk_vec a, sk_vec b) {
-    const sk_vec codes = vec_pack16(vec_right16(a, j->fraction), vec_right16(b, j->fraction));
-    return vec_min8(vec_max8(codes, j->low), j->high);
-}
-
-/* Channels of a vector of codes; words: their factors and rests in the order in which unpacking leaves codes. */
-SK_INLINE void scale_column(const sk_q_layer *layer, const joint *j, const sk_vec *factor, const sk_vec *rest,
-                            const int8_t *x, int8_t *y, int count) {
-    const int pixels = layer->in_h * layer->in_w;
-    for (int i = 0; i < pixels; i++, x += layer->in_c, y += layer->in_c) {
+/* One column of channels, `stride` apart, down the picture. */
+SK_INLINE void scale_column(const sk_tail *tail, int zero_in, const sk_real *factors, const int8_t *x, int8_t *y,
+                            int pixels, int stride, int count) {
+    const sk_vec zero = vec_set32(zero_in);
+    for (int i = 0; i < pixels; i++, x += stride, y += stride) {
         const sk_vec codes = vec_load_first(x, count);
-        const sk_vec a = vec_mulhrs16(vec_unpack_low8(codes), factor[0]);
-        const sk_vec b = vec_mulhrs16(vec_unpack_high8(codes), factor[1]);
-        vec_store_first(y, joint_codes(j, vec_adds16(a, rest[0]), vec_adds16(b, rest[1])), count);
+        sk_vec v[4];
+        for (int k = 0; k < 4; k++) {
+            v[k] = vec_round(real_mul(vec_real(vec_sub32(vec_codes32(codes, k), zero)), factors[k]));
+        }
+        vec_store_first(y, join(tail, v), count);
     }
 }
 
-void SK_WIDE(scale)(const sk_q_layer *layer, const int8_t *in, const int8_t *gate, int8_t *out, void *scratch) {
-    enum { CODES = sizeof(sk_vec) };
-    const joint j = joint_of(layer);
-    (void)scratch;
-    for (int c = 0; c < layer->in_c; c += CODES) {
-        const int count = layer->in_c - c < CODES ? layer->in_c - c : CODES;
-        int16_t words[2][CODES] = {{0}};
-        sk_vec factor[2], rest[2];
-        for (int i = 0; i < count; i++) { /* unpacking works within 16 bytes */
-            const int at = i % 16 / 8 * (CODES / 2) + i / 16 * 8 + i % 8;
-            words[0][at] = (int16_t)sk_gate_factor(layer, gate[c + i]);
-            words[1][at] = (int16_t)sk_rest_of_zeros(layer, words[0][at], 0);
+/* Few channels: several pixels fill a vector. */
+static int pixels_in_one(const sk_q_layer *layer) {
+    const int fit = CODES / layer->in_c;
+    return CODES % layer->in_c == 0 && layer->in_h * layer->in_w % (fit > 0 ? fit : 1) == 0 ? fit : 1;
+}
+
+void SK_WIDE(scale)(const sk_q_layer *layer, const int8_t *in, const int8_t *gate, int8_t *out) {
+    const sk_tail tail = tail_of(layer);
+    const sk_vec zero = vec_set32(layer->zero_in2);
+    const int together = pixels_in_one(layer), channels = together * layer->in_c;
+    const int pixels = layer->in_h * layer->in_w / together;
+    for (int c = 0; c < channels; c += CODES) {
+        const int count = channels - c < CODES ? channels - c : CODES;
+        int8_t gates[CODES];
+        sk_real factors[4];
+        for (int i = 0; i < count; i++) {
+            gates[i] = gate[(c + i) % layer->in_c];
         }
-        for (int i = 0; i < 2; i++) {
-            factor[i] = vec_load(words[0] + i * (CODES / 2));
-            rest[i] = vec_load(words[1] + i * (CODES / 2));
+        for (int k = 0; k < 4; k++) {
+            const sk_vec codes = vec_codes32(vec_load_first(gates, count), k);
+            factors[k] = real_mul(vec_real(vec_sub32(codes, zero)), real_set(layer->factor));
         }
         if (count == CODES) { /* a constant: plain loads and stores */
-            scale_column(layer, &j, factor, rest, in + c, out + c, CODES);
+            scale_column(&tail, layer->zero_in, factors, in + c, out + c, pixels, channels, CODES);
         } else {
-            scale_column(layer, &j, factor, rest, in + c, out + c, count);
+            scale_column(&tail, layer->zero_in, factors, in + c, out + c, pixels, channels, count);
         }
     }
 }
 
-SK_INLINE void add_codes(const joint *j, const sk_vec *constants, const int8_t *in, const int8_t *in2, int8_t *out,
+SK_INLINE void add_codes(const sk_q_layer *layer, const sk_tail *tail, const int8_t *in, const int8_t *in2, int8_t *out,
                          int count) {
     const sk_vec x = vec_load_first(in, count), y = vec_load_first(in2, count);
-    const sk_vec a = vec_adds16(vec_mulhrs16(vec_unpack_low8(x), constants[0]),
-                                vec_mulhrs16(vec_unpack_low8(y), constants[1]));
-    const sk_vec b = vec_adds16(vec_mulhrs16(vec_unpack_high8(x), constants[0]),
-                                vec_mulhrs16(vec_unpack_high8(y), constants[1]));
-    vec_store_first(out, joint_codes(j, vec_adds16(a, constants[2]), vec_adds16(b, constants[2])), count);
+    const sk_vec zero_x = vec_set32(layer->zero_in), zero_y = vec_set32(layer->zero_in2);
+    sk_vec v[4];
+    for (int k = 0; k < 4; k++) {
+        const sk_real a = real_mul(vec_real(vec_sub32(vec_codes32(x, k), zero_x)), real_set(layer->factor));
+        const sk_real b = real_mul(vec_real(vec_sub32(vec_codes32(y, k), zero_y)), real_set(layer->factor2));
+        v[k] = vec_round(real_add(a, b));
+    }
+    vec_store_first(out, join(tail, v), count);
 }
 
 void SK_WIDE(add)(const sk_q_layer *layer, const int8_t *in, const int8_t *in2, int8_t *out) {
-    enum { CODES = sizeof(sk_vec) };
     const size_t total = (size_t)layer->in_h * (size_t)layer->in_w * (size_t)layer->in_c;
-    const joint j = joint_of(layer);
-    const sk_vec constants[3] = {vec_set16(layer->mult2), vec_set16(layer->mult3),
-                                 vec_set16(sk_rest_of_zeros(layer, layer->mult2, layer->mult3))};
+    const sk_tail tail = tail_of(layer);
     size_t i = 0;
     for (; i + CODES <= total; i += CODES) {
-        add_codes(&j, constants, in + i, in2 + i, out + i, CODES);
+        add_codes(layer, &tail, in + i, in2 + i, out + i, CODES);
     }
     if (i < total) {
-        add_codes(&j, constants, in + i, in2 + i, out + i, (int)(total - i));
+        add_codes(layer, &tail, in + i, in2 + i, out + i, (int)(total - i));
     }
 }
 

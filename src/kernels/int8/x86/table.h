@@ -15,6 +15,6 @@ void SK_WIDE(depthwise_pack)(const sk_q_layer *layer, void *packed);
 size_t SK_WIDE(depthwise_scratch)(const sk_q_layer *layer);
 void SK_WIDE(depthwise)(const sk_q_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 void SK_WIDE(pool)(const sk_q_layer *layer, const int8_t *in, int8_t *out);
-void SK_WIDE(scale)(const sk_q_layer *layer, const int8_t *in, const int8_t *gate, int8_t *out, void *scratch);
+void SK_WIDE(scale)(const sk_q_layer *layer, const int8_t *in, const int8_t *gate, int8_t *out);
 void SK_WIDE(add)(const sk_q_layer *layer, const int8_t *in, const int8_t *in2, int8_t *out);
 #endif

@@ -21,6 +21,7 @@ enum {
 };
 #define SK_WIDE(name) sk_int8_avx512_##name
 typedef __m512i sk_vec;
+typedef __m512 sk_real;
 typedef __m256i sk_half;
 typedef uint8_t sk_input; /* an input as `dot` wants it */
 typedef int8_t sk_weight;
@@ -33,17 +34,20 @@ SK_INLINE sk_vec vec_set16(int x) { return _mm512_set1_epi16((int16_t)x); }
 SK_INLINE sk_vec vec_set8(int x) { return _mm512_set1_epi8((int8_t)x); }
 SK_INLINE sk_vec vec_add32(sk_vec a, sk_vec b) { return _mm512_add_epi32(a, b); }
 SK_INLINE sk_vec vec_add16(sk_vec a, sk_vec b) { return _mm512_add_epi16(a, b); }
-SK_INLINE sk_vec vec_left32(sk_vec v, __m128i count) { return _mm512_sll_epi32(v, count); }
-SK_INLINE sk_vec vec_right32_each(sk_vec v, sk_vec counts) { return _mm512_srav_epi32(v, counts); }
-SK_INLINE sk_vec vec_right16(sk_vec v, __m128i count) { return _mm512_sra_epi16(v, count); }
 SK_INLINE sk_vec vec_pack32(sk_vec a, sk_vec b) { return _mm512_packs_epi32(a, b); } /* lane by lane of 16 bytes */
 SK_INLINE sk_vec vec_pack16(sk_vec a, sk_vec b) { return _mm512_packs_epi16(a, b); }
-SK_INLINE sk_vec vec_mulhrs16(sk_vec a, sk_vec b) { return _mm512_mulhrs_epi16(a, b); }
 SK_INLINE sk_vec vec_adds16(sk_vec a, sk_vec b) { return _mm512_adds_epi16(a, b); }
-SK_INLINE sk_vec vec_subs16(sk_vec a, sk_vec b) { return _mm512_subs_epi16(a, b); }
-SK_INLINE sk_vec vec_min16(sk_vec a, sk_vec b) { return _mm512_min_epi16(a, b); }
 SK_INLINE sk_vec vec_min8(sk_vec a, sk_vec b) { return _mm512_min_epi8(a, b); }
 SK_INLINE sk_vec vec_max8(sk_vec a, sk_vec b) { return _mm512_max_epi8(a, b); }
+SK_INLINE sk_real vec_real(sk_vec v) { return _mm512_cvtepi32_ps(v); }
+SK_INLINE sk_vec vec_round(sk_real v) { return _mm512_cvtps_epi32(v); } /* ties to even */
+SK_INLINE sk_real real_load(const float *from) { return _mm512_loadu_ps(from); }
+SK_INLINE sk_real real_set(float x) { return _mm512_set1_ps(x); }
+SK_INLINE sk_real real_add(sk_real a, sk_real b) { return _mm512_add_ps(a, b); }
+SK_INLINE sk_real real_mul(sk_real a, sk_real b) { return _mm512_mul_ps(a, b); }
+SK_INLINE sk_real real_clamp(sk_real a, sk_real low, sk_real high) {
+    return _mm512_min_ps(_mm512_max_ps(a, low), high);
+}
 SK_INLINE sk_half vec_low(sk_vec v) { return _mm512_castsi512_si256(v); }
 SK_INLINE sk_half vec_high(sk_vec v) { return _mm512_extracti64x4_epi64(v, 1); }
 
@@ -90,9 +94,6 @@ SK_INLINE __m128i vec_quarter(sk_vec v, int i) {
          : i == 2 ? _mm512_extracti32x4_epi32(v, 2) : _mm512_extracti32x4_epi32(v, 3);
 }
 
-/* Codes times 2^8, of the low or high 8 of each 16 bytes. */
-SK_INLINE sk_vec vec_unpack_low8(sk_vec v) { return _mm512_unpacklo_epi8(vec_zero(), v); }
-SK_INLINE sk_vec vec_unpack_high8(sk_vec v) { return _mm512_unpackhi_epi8(vec_zero(), v); }
 
 SK_INLINE __mmask64 bytes_first(int count) { return count >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << count) - 1; }
 
@@ -110,6 +111,10 @@ SK_INLINE void vec_store_first(int8_t *to, sk_vec v, int count) {
         half_store_first(to + 32, vec_high(v), count - 32);
     }
 }
+
+/* Codes 16 i .. as int32; of AVX2 8 i .. */
+SK_INLINE sk_vec vec_codes32(sk_vec v, int i) { return _mm512_cvtepi8_epi32(vec_quarter(v, i)); }
+SK_INLINE sk_vec vec_sub32(sk_vec a, sk_vec b) { return _mm512_sub_epi32(a, b); }
 
 /* 32 codes as int16, or the first of them. */
 SK_INLINE sk_vec vec_load_words(const int8_t *from, int count) {
@@ -130,6 +135,7 @@ SK_INLINE void inputs_of_codes(const int8_t *from, size_t count, sk_input *to) {
 enum { SK_LANES = 8, SK_TERMS = 2, SK_OFFSET = 0 };
 #define SK_WIDE(name) sk_int8_avx2_##name
 typedef __m256i sk_vec;
+typedef __m256 sk_real;
 typedef __m128i sk_half;
 typedef int16_t sk_input;
 typedef int16_t sk_weight;
@@ -142,17 +148,20 @@ SK_INLINE sk_vec vec_set16(int x) { return _mm256_set1_epi16((int16_t)x); }
 SK_INLINE sk_vec vec_set8(int x) { return _mm256_set1_epi8((int8_t)x); }
 SK_INLINE sk_vec vec_add32(sk_vec a, sk_vec b) { return _mm256_add_epi32(a, b); }
 SK_INLINE sk_vec vec_add16(sk_vec a, sk_vec b) { return _mm256_add_epi16(a, b); }
-SK_INLINE sk_vec vec_left32(sk_vec v, __m128i count) { return _mm256_sll_epi32(v, count); }
-SK_INLINE sk_vec vec_right32_each(sk_vec v, sk_vec counts) { return _mm256_srav_epi32(v, counts); }
-SK_INLINE sk_vec vec_right16(sk_vec v, __m128i count) { return _mm256_sra_epi16(v, count); }
 SK_INLINE sk_vec vec_pack32(sk_vec a, sk_vec b) { return _mm256_packs_epi32(a, b); }
 SK_INLINE sk_vec vec_pack16(sk_vec a, sk_vec b) { return _mm256_packs_epi16(a, b); }
-SK_INLINE sk_vec vec_mulhrs16(sk_vec a, sk_vec b) { return _mm256_mulhrs_epi16(a, b); }
 SK_INLINE sk_vec vec_adds16(sk_vec a, sk_vec b) { return _mm256_adds_epi16(a, b); }
-SK_INLINE sk_vec vec_subs16(sk_vec a, sk_vec b) { return _mm256_subs_epi16(a, b); }
-SK_INLINE sk_vec vec_min16(sk_vec a, sk_vec b) { return _mm256_min_epi16(a, b); }
 SK_INLINE sk_vec vec_min8(sk_vec a, sk_vec b) { return _mm256_min_epi8(a, b); }
 SK_INLINE sk_vec vec_max8(sk_vec a, sk_vec b) { return _mm256_max_epi8(a, b); }
+SK_INLINE sk_real vec_real(sk_vec v) { return _mm256_cvtepi32_ps(v); }
+SK_INLINE sk_vec vec_round(sk_real v) { return _mm256_cvtps_epi32(v); }
+SK_INLINE sk_real real_load(const float *from) { return _mm256_loadu_ps(from); }
+SK_INLINE sk_real real_set(float x) { return _mm256_set1_ps(x); }
+SK_INLINE sk_real real_add(sk_real a, sk_real b) { return _mm256_add_ps(a, b); }
+SK_INLINE sk_real real_mul(sk_real a, sk_real b) { return _mm256_mul_ps(a, b); }
+SK_INLINE sk_real real_clamp(sk_real a, sk_real low, sk_real high) {
+    return _mm256_min_ps(_mm256_max_ps(a, low), high);
+}
 SK_INLINE sk_half vec_low(sk_vec v) { return _mm256_castsi256_si128(v); }
 SK_INLINE sk_half vec_high(sk_vec v) { return _mm256_extracti128_si256(v, 1); }
 
@@ -187,8 +196,6 @@ SK_INLINE __m128i vec_quarter(sk_vec v, int i) {
     return i % 2 ? _mm_unpackhi_epi64(half, half) : half;
 }
 
-SK_INLINE sk_vec vec_unpack_low8(sk_vec v) { return _mm256_unpacklo_epi8(vec_zero(), v); }
-SK_INLINE sk_vec vec_unpack_high8(sk_vec v) { return _mm256_unpackhi_epi8(vec_zero(), v); }
 
 SK_INLINE __m128i half_load_first(const int8_t *from, int count) {
     int8_t codes[16] = {0};
@@ -213,6 +220,9 @@ SK_INLINE void vec_store_first(int8_t *to, sk_vec v, int count) {
         half_store_first(to + 16, vec_high(v), count - 16);
     }
 }
+
+SK_INLINE sk_vec vec_codes32(sk_vec v, int i) { return _mm256_cvtepi8_epi32(vec_quarter(v, i)); }
+SK_INLINE sk_vec vec_sub32(sk_vec a, sk_vec b) { return _mm256_sub_epi32(a, b); }
 
 SK_INLINE sk_vec vec_load_words(const int8_t *from, int count) {
     return _mm256_cvtepi8_epi16(half_load_first(from, count));
