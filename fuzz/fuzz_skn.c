@@ -2,7 +2,7 @@
 /* Any bytes as a .skn model, under a checksum that fits: refused, or run without leaving its memory. The seed is a
  * model that the first call builds, so that mutations start from something that runs. */
 /* sources: src/base/error.c src/base/memory.c src/base/file.c src/base/random.c src/rt/rt.c src/rt/check.c
- *          src/kernels/int8/int8_c.c src/quant/build.c src/quant/range.c
+ *          src/kernels/int8/int8_c.c src/quant/build.c src/quant/equalise.c src/quant/range.c
  * libs: -lm -lpthread */
 #include <stdlib.h>
 #include <string.h>
