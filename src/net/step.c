@@ -126,6 +126,8 @@ sk_status sk_step_predict(sk_step *s, const uint8_t *images, int n, sk_real *log
         return sk_fail(err, SK_ERR_ARGUMENT, "a step with frozen statistics answers 1 to %d pictures, not %d",
                        s->options.batch, n);
     begin(s, images, n, 0);
+    s->first = 0; /* the pictures are this process's alone */
+    s->last = s->chunks;
     pack_features(s);
     sk_step_forward_frozen(s);
     memcpy(logits, s->logits, (size_t)n * (size_t)s->net->classes * sizeof *logits);
