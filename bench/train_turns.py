@@ -53,7 +53,7 @@ def siskin(args, name, model, threads, *more, **environment):
 
 def pytorch(args, model, threads):
     command = [sys.executable, os.path.join(HERE, "train_peer.py"), "--model", model, "--batch", str(args.batch),
-               "--threads", str(threads), "--steps", str(args.steps), "--warm", "4"]  # its first steps are its slowest
+               "--threads", str(threads), "--steps", str(args.steps), "--warm", "4"]  # in some processes it gets faster for so long
     return Contender("PyTorch", command)
 
 
