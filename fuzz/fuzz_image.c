@@ -4,7 +4,7 @@
  *          src/base/random.c src/base/hooks.c src/image/image.c src/image/jpeg.c src/image/png.c src/image/exif.c
  *          src/image/resize.c src/image/augment.c src/image/camera.c src/image/effects_light.c
  *          src/image/effects_sensor.c src/image/effects_text.c src/image/surround.c src/image/simd.c
- *          src/image/phash.c
+ *          src/image/phash.c src/image/picture.c
  * libs: -lturbojpeg -lspng -lm -lpthread */
 #include <stdlib.h>
 

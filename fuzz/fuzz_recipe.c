@@ -3,6 +3,7 @@
  * set. */
 /* sources: src/base/error.c src/base/memory.c src/base/file.c src/base/output.c src/base/path.c src/base/text.c
  *          src/base/random.c src/base/hooks.c src/net/card.c src/train/keys.c src/train/recipe.c
+ *          src/weights/options.c
  * libs: -lm -lpthread */
 #include <stdlib.h>
 #include <string.h>

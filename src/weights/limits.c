@@ -79,20 +79,6 @@ static sk_status find_limits(sk_limits *l, size_t index, sk_error *err) {
 }
 
 /* ---- making ------------------------------------------------------------------------------------------------------ */
-static float default_k(sk_adjust method) { return method == SK_ADJUST_PERCENTILE ? 99.9f : 3; }
-
-sk_status sk_adjust_check(const sk_adjust_options *o, sk_error *err) {
-    static const struct {
-        const char *name;
-        double least, most;
-    } of[] = {{"none", 0, 100}, {"sigma", .1, 100}, {"percentile", 50.1, 100}, {"tukey", 0, 100}};
-    const double k = (double)o->k;
-    if ((unsigned)o->method > SK_ADJUST_TUKEY) return sk_fail(err, SK_ERR_ARGUMENT, "no such method of adjusting");
-    if (k == 0 || (k >= (double)(float)of[o->method].least && k <= of[o->method].most)) return SK_OK;
-    return sk_fail(err, SK_ERR_ARGUMENT, "k of %s is %g; it has to be from %g to %g, or 0 for %g",
-                   of[o->method].name, k, of[o->method].least, of[o->method].most, (double)default_k(o->method));
-}
-
 sk_status sk_limits_create(sk_model *model, const sk_adjust_options *options, sk_limits **out, sk_error *err) {
     *out = NULL;
     sk_status status = sk_adjust_check(options, err);
@@ -101,7 +87,7 @@ sk_status sk_limits_create(sk_model *model, const sk_adjust_options *options, sk
     sk_limits *l = sk_calloc(1, sizeof *l);
     if (!l) return sk_fail_memory(err, "the limits of weights");
     l->options = *options;
-    if (!(l->options.k > 0)) l->options.k = default_k(options->method);
+    if (!(l->options.k > 0)) l->options.k = sk_adjust_default_k(options->method);
     status = sk_sites_make(model, options->layers, &l->sites, &l->count, err);
     l->options.layers = NULL;
     if (status == SK_OK && !(l->bounds = sk_calloc(l->count, sizeof *l->bounds)))

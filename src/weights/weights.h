@@ -51,4 +51,7 @@ void sk_limits_keep(const sk_limits *limits);
  * share `rate` of every excess away. The limits of folded weights are mapped to raw ones by the batch norm of the
  * moment, which counts as constant. Returns the penalty before the step. */
 double sk_limits_pull(const sk_limits *limits, double rate);
+/* The k that an option of 0 stands for. */
+float sk_adjust_default_k(sk_adjust method);
+
 #endif
