@@ -207,11 +207,12 @@ static sk_status round_dense(void *user, int index, sk_error *err) {
 static sk_status round_depthwise(void *user, int index, sk_error *err) {
     const refiner *r = user;
     const size_t c = (size_t)r->channels, d = (size_t)r->depth, o = (size_t)index;
-    float *gram = sk_alloc(d * d + d, sizeof *gram), *cross = gram + d * d;
+    float *gram = sk_alloc(d * d + d, sizeof *gram);
     double mean[SK_MAX_TAPS];
     if (!gram) {
         return sk_fail_memory(err, "the moments of a channel");
     }
+    float *cross = gram + d * d;
     for (size_t a = 0; a < d; a++) {
         mean[a] = r->mean_x[a * c + o];
         cross[a] = r->cross[a * c + o];
