@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any bytes as a camera's frame: PPM by content, raw RGB and NV12 of a stated size. Either crops of the network's size or
- * a named error. */
+/* Any bytes as a camera's frame: PPM by content, raw RGB and NV12 of a stated size. Either crops of the network's
+ * size or a named error. */
 /* sources: src/base/error.c src/base/memory.c src/image/picture.c src/image/resize.c src/image/simd.c src/image/nv12.c
  *          src/predict/crops.c board/frame.c
  * libs: -lm -lpthread */

@@ -12,6 +12,6 @@ sk_status sk_adjust_check(const sk_adjust_options *o, sk_error *err) {
     const double k = (double)o->k;
     if ((unsigned)o->method > SK_ADJUST_TUKEY) return sk_fail(err, SK_ERR_ARGUMENT, "no such method of adjusting");
     if (k == 0 || (k >= (double)(float)of[o->method].least && k <= of[o->method].most)) return SK_OK;
-    return sk_fail(err, SK_ERR_ARGUMENT, "k of %s is %g; it has to be from %g to %g, or 0 for %g",
-                   of[o->method].name, k, of[o->method].least, of[o->method].most, (double)sk_adjust_default_k(o->method));
+    return sk_fail(err, SK_ERR_ARGUMENT, "k of %s is %g; it has to be from %g to %g, or 0 for %g", of[o->method].name,
+                   k, of[o->method].least, of[o->method].most, (double)sk_adjust_default_k(o->method));
 }
