@@ -63,15 +63,12 @@ static int engine_open(engine *e, const board_options *o) {
 
 /* logits, p and outcome of one picture of the network's size. */
 static void engine_run(engine *e, const uint8_t *picture) {
-    const sk_rt_info *info = sk_rt_get_info(e->rt);
     if (e->npu) {
         sk_npu_run(e->npu, picture, e->logits, &e->outcome);
     } else {
         const double start = now_ms();
         sk_rt_run(e->rt, picture, e->codes, NULL);
-        for (int c = 0; c < info->classes; c++) {
-            e->logits[c] = (float)(e->codes[c] - info->logit_zero_point) * info->logit_scale;
-        }
+        sk_rt_logits(e->rt, e->codes, e->logits);
         e->outcome = (sk_npu_outcome){.on_cpu = 1, .ms = now_ms() - start};
     }
     sk_rt_softmax(e->rt, e->logits, e->p);

@@ -106,21 +106,6 @@ static void random_codes(sk_rng *rng, int8_t *codes, size_t count, int lowest) {
     }
 }
 
-static void run_layer(const sk_int8_kernels *t, const sk_q_layer *l, const int8_t *in, const int8_t *in2, int8_t *out,
-                      void *scratch) {
-    if (l->op == SK_OP_DEPTHWISE) {
-        t->depthwise(l, in, out, scratch);
-    } else if (l->op == SK_OP_POOL) {
-        t->pool(l, in, out);
-    } else if (l->op == SK_OP_SCALE) {
-        t->scale(l, in, in2, out);
-    } else if (l->op == SK_OP_ADD) {
-        t->add(l, in, in2, out);
-    } else {
-        t->gemm(l, in, out, scratch);
-    }
-}
-
 /* Fills a layer of some shape with random numbers, runs it with the reference and with each of the fast tables, every
  * buffer between guard pages, and compares all bytes. */
 static void compare(const guarded *g, const sk_int8_kernels *const *tables, sk_rng *rng, sk_q_layer *l) {
@@ -150,7 +135,7 @@ static void compare(const guarded *g, const sk_int8_kernels *const *tables, sk_r
     }
     int8_t *expected = guard_place(&g[OUT], size, at_end), *out = guard_place(&g[OUT2], size, at_end);
     void *scratch = sk_alloc(sk_int8_c.scratch_bytes(l) + 1, 1);
-    run_layer(&sk_int8_c, l, in, in2, expected, scratch);
+    sk_int8_run(&sk_int8_c, l, in, in2, expected, scratch);
     sk_free(scratch);
     for (; *tables; tables++) {
         const sk_int8_kernels *t = *tables;
@@ -158,7 +143,7 @@ static void compare(const guarded *g, const sk_int8_kernels *const *tables, sk_r
         t->pack(l, packed);
         l->packed = packed;
         memset(out, 0x5a, size);
-        run_layer(t, l, in, in2, out, guard_place(&g[SCRATCH], t->scratch_bytes(l), at_end));
+        sk_int8_run(t, l, in, in2, out, guard_place(&g[SCRATCH], t->scratch_bytes(l), at_end));
         assert_memory_equal(expected, out, size);
     }
 }
@@ -211,17 +196,22 @@ static int fast_tables(const sk_int8_kernels *tables[3]) {
     return count;
 }
 
-static void test_random_shapes_equal_c(void **state) {
-    (void)state;
-    const sk_int8_kernels *tables[3];
+/* What a comparison needs; skips the test where there is nothing to compare. */
+static void begin(const sk_int8_kernels *tables[3], guarded g[BUFFERS]) {
     if (!fast_tables(tables)) {
         print_message("skipped: no vector kernels here\n");
         skip();
     }
-    guarded g[BUFFERS];
     for (int i = 0; i < BUFFERS; i++) {
         g[i] = guard_make();
     }
+}
+
+static void test_random_shapes_equal_c(void **state) {
+    (void)state;
+    const sk_int8_kernels *tables[3];
+    guarded g[BUFFERS];
+    begin(tables, g);
     sk_rng rng = sk_rng_make(7, 0, 0);
     int seen[7] = {0};
     for (int i = 0; i < 14000; i++) {
@@ -264,14 +254,8 @@ static void test_input_equals_c(void **state) {
 static void test_network_shapes_equal_c(void **state) {
     (void)state;
     const sk_int8_kernels *tables[3];
-    if (!fast_tables(tables)) {
-        print_message("skipped: no vector kernels here\n");
-        skip();
-    }
     guarded g[BUFFERS];
-    for (int i = 0; i < BUFFERS; i++) {
-        g[i] = guard_make();
-    }
+    begin(tables, g);
     sk_rng rng = sk_rng_make(8, 0, 0);
     for (int arch = SK_ARCH_V3_SMALL; arch <= SK_ARCH_V3_LARGE; arch++) {
         const sk_card card = sk_card_default((sk_arch)arch);

@@ -41,7 +41,9 @@ typedef void (*sk_rt_tap)(void *user, int layer, const int8_t *codes, float scal
 void sk_rt_run_tapped(sk_rt *rt, const uint8_t *image, int8_t *logits, sk_rt_tap tap, void *user);
 /* Softmax of dequantised logits divided by the temperature. */
 void sk_rt_probabilities(const sk_rt *rt, const int8_t *logits, float *probabilities);
-/* The same of real logits that another engine computed for this network. */
+/* Real logits of their codes. */
+void sk_rt_logits(const sk_rt *rt, const int8_t *codes, float *logits);
+/* Probabilities of real logits that another engine computed for this network. */
 void sk_rt_softmax(const sk_rt *rt, const float *logits, float *probabilities);
 float sk_rt_feature_value(const sk_rt *rt, int8_t code);
 /* Bytes of working memory that the handle holds. */

@@ -79,11 +79,8 @@ static const char *run_tries(sk_npu *npu, double start, int *tries) {
 }
 
 static void run_cpu(sk_npu *npu, const uint8_t *image, float *logits) {
-    const sk_rt_info *info = sk_rt_get_info(npu->cpu);
     sk_rt_run(npu->cpu, image, npu->codes, NULL);
-    for (int c = 0; c < npu->classes; c++) {
-        logits[c] = (float)(npu->codes[c] - info->logit_zero_point) * info->logit_scale;
-    }
+    sk_rt_logits(npu->cpu, npu->codes, logits);
 }
 
 void sk_npu_run(sk_npu *npu, const uint8_t *image, float *logits, sk_npu_outcome *outcome) {

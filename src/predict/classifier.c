@@ -249,12 +249,11 @@ static sk_status run_float(sk_classifier *c, const uint8_t *images, int n, int t
 static void run_one(const sk_classifier *c, sk_rt *rt, const uint8_t *image, int8_t *codes, const answer *to,
                     size_t index) {
     const size_t classes = (size_t)c->card.classes, width = (size_t)c->features;
-    const sk_rt_info *info = sk_rt_get_info(rt);
     int8_t *feature_codes = codes + classes;
     sk_rt_run(rt, image, codes, to->features ? feature_codes : NULL);
     sk_rt_probabilities(rt, codes, to->probabilities + classes * index);
-    for (size_t k = 0; to->logits && k < classes; k++) {
-        to->logits[classes * index + k] = (float)(codes[k] - info->logit_zero_point) * info->logit_scale;
+    if (to->logits) {
+        sk_rt_logits(rt, codes, to->logits + classes * index);
     }
     for (size_t k = 0; to->features && k < width; k++) {
         to->features[width * index + k] = sk_rt_feature_value(rt, feature_codes[k]);

@@ -75,22 +75,11 @@ void sk_walk_free(sk_walk *w) {
 static sk_status step(void *user, int index, sk_error *err) {
     const sk_walk *w = user;
     const sk_skn_layer *record = &w->layers[w->index];
-    const sk_int8_kernels *k = w->kernels;
     (void)err;
     for (int p = index; p < w->count; p += w->threads) {
         const int8_t *in = sk_walk_tensor(w, record->input, p);
         int8_t *out = sk_walk_tensor(w, (int)w->index, p);
-        if (w->now.op == SK_OP_DEPTHWISE) {
-            k->depthwise(&w->now, in, out, w->scratch[index]);
-        } else if (w->now.op == SK_OP_POOL) {
-            k->pool(&w->now, in, out);
-        } else if (w->now.op == SK_OP_SCALE) {
-            k->scale(&w->now, in, sk_walk_tensor(w, record->input2, p), out);
-        } else if (w->now.op == SK_OP_ADD) {
-            k->add(&w->now, in, sk_walk_tensor(w, record->input2, p), out);
-        } else {
-            k->gemm(&w->now, in, out, w->scratch[index]);
-        }
+        sk_int8_run(w->kernels, &w->now, in, sk_walk_tensor(w, record->input2, p), out, w->scratch[index]);
     }
     return SK_OK;
 }

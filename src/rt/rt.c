@@ -170,17 +170,7 @@ void sk_rt_run_tapped(sk_rt *rt, const uint8_t *image, int8_t *logits, sk_rt_tap
         const sk_q_layer *l = &rt->plan[i];
         const int8_t *in = tensor(rt, rt->layers[i].input);
         int8_t *out = tensor(rt, (int32_t)i);
-        if (l->op == SK_OP_DEPTHWISE) {
-            rt->kernels->depthwise(l, in, out, rt->scratch);
-        } else if (l->op == SK_OP_POOL) {
-            rt->kernels->pool(l, in, out);
-        } else if (l->op == SK_OP_SCALE) {
-            rt->kernels->scale(l, in, tensor(rt, rt->layers[i].input2), out);
-        } else if (l->op == SK_OP_ADD) {
-            rt->kernels->add(l, in, tensor(rt, rt->layers[i].input2), out);
-        } else {
-            rt->kernels->gemm(l, in, out, rt->scratch);
-        }
+        sk_int8_run(rt->kernels, l, in, tensor(rt, rt->layers[i].input2), out, rt->scratch);
         if (tap) {
             tap(user, (int)i, out, rt->layers[i].out_scale, rt->layers[i].out_zero);
         }
@@ -217,6 +207,12 @@ void sk_rt_probabilities(const sk_rt *rt, const int8_t *logits, float *probabili
         probabilities[i] = (float)(logits[i] - most) * rt->info.logit_scale;
     }
     softmax(rt, probabilities);
+}
+
+void sk_rt_logits(const sk_rt *rt, const int8_t *codes, float *logits) {
+    for (int i = 0; i < rt->info.classes; i++) {
+        logits[i] = (float)(codes[i] - rt->info.logit_zero_point) * rt->info.logit_scale;
+    }
 }
 
 void sk_rt_softmax(const sk_rt *rt, const float *logits, float *probabilities) {

@@ -46,6 +46,22 @@ typedef struct sk_int8_kernels {
     void (*input)(const int8_t *table, const uint8_t *image, size_t pixels, int8_t *out);
 } sk_int8_kernels;
 
+/* Any layer, ready to run. in2: gate or other summand, of SCALE and ADD alone. */
+static inline void sk_int8_run(const sk_int8_kernels *kernels, const sk_q_layer *layer, const int8_t *in,
+                               const int8_t *in2, int8_t *out, void *scratch) {
+    if (layer->op == SK_OP_DEPTHWISE) {
+        kernels->depthwise(layer, in, out, scratch);
+    } else if (layer->op == SK_OP_POOL) {
+        kernels->pool(layer, in, out);
+    } else if (layer->op == SK_OP_SCALE) {
+        kernels->scale(layer, in, in2, out);
+    } else if (layer->op == SK_OP_ADD) {
+        kernels->add(layer, in, in2, out);
+    } else {
+        kernels->gemm(layer, in, out, scratch);
+    }
+}
+
 extern const sk_int8_kernels sk_int8_c;
 void sk_int8_c_input(const int8_t *table, const uint8_t *image, size_t pixels, int8_t *out);
 /* NULL if this CPU or this build (the board's) has none. sk_int8_avx512 needs VNNI too. */
