@@ -34,6 +34,14 @@ static int setup(cli *c) {
     return CLI_OK;
 }
 
+/* Members of a JSON object that has some already. */
+static void print_texts(const char *const *keys, const char *const *texts, int count) {
+    for (int i = 0; i < count; i++) {
+        printf(",\"%s\":", keys[i]);
+        cli_json_string(stdout, texts[i]);
+    }
+}
+
 static void doctor_json(const sk_rknn_health *h) {
     printf("{\"dir\":");
     cli_json_string(stdout, h->dir);
@@ -42,10 +50,7 @@ static void doctor_json(const sk_rknn_health *h) {
         const char *const texts[] = {h->items[i].name, h->items[i].found, h->items[i].wanted, h->items[i].remedy};
         static const char *const keys[] = {"name", "found", "wanted", "remedy"};
         printf("%s{\"ok\":%s", i ? "," : "", h->items[i].ok ? "true" : "false");
-        for (int k = 0; k < 4; k++) {
-            printf(",\"%s\":", keys[k]);
-            cli_json_string(stdout, texts[k]);
-        }
+        print_texts(keys, texts, 4);
         printf("}");
     }
     printf("]}\n");
@@ -86,10 +91,7 @@ static void lint_json(const char *path, const sk_rknn_lint *l) {
         const char *const texts[] = {f->node, f->what, f->source, f->remedy};
         static const char *const keys[] = {"node", "what", "source", "remedy"};
         printf("%s{\"severity\":\"%s\",\"rule\":\"%s\"", i ? "," : "", severity(f), f->rule);
-        for (int k = 0; k < 4; k++) {
-            printf(",\"%s\":", keys[k]);
-            cli_json_string(stdout, texts[k]);
-        }
+        print_texts(keys, texts, 4);
         printf("}");
     }
     printf("]}\n");
@@ -123,10 +125,7 @@ static void info_json(const sk_rknn_info *i) {
     const char *const texts[] = {i->version, i->compiler, i->target, i->framework, i->input_name, i->custom};
     static const char *const keys[] = {"version", "compiler", "target", "framework", "input", "custom"};
     printf("{\"bytes\":%llu,\"body\":\"%016llx\"", (unsigned long long)i->file_bytes, (unsigned long long)i->body);
-    for (int k = 0; k < 6; k++) {
-        printf(",\"%s\":", keys[k]);
-        cli_json_string(stdout, texts[k]);
-    }
+    print_texts(keys, texts, 6);
     printf(",\"shape\":[%d,%d,%d,%d],\"inputs\":%d,\"outputs\":%d,\"internal_bytes\":%u,\"weight_bytes\":%u,"
            "\"card\":%s}\n",
            i->input_shape[0], i->input_shape[1], i->input_shape[2], i->input_shape[3], i->inputs, i->outputs,
@@ -247,10 +246,7 @@ static void board_json(const sk_rknn_board *b) {
     const char *const texts[] = {b->serial, b->machine, b->chip, b->library, b->server, trouble ? trouble : ""};
     static const char *const keys[] = {"serial", "machine", "chip", "library", "server", "trouble"};
     printf("{\"ready\":%s", trouble ? "false" : "true");
-    for (int k = 0; k < 6; k++) {
-        printf(",\"%s\":", keys[k]);
-        cli_json_string(stdout, texts[k]);
-    }
+    print_texts(keys, texts, 6);
     printf(",\"server_runs\":%s,\"rkipc_runs\":%s,\"free_kb\":%ld,\"cma_kb\":%ld}\n", b->server_runs ? "true" : "false",
            b->rkipc_runs ? "true" : "false", b->free_kb, b->cma_kb);
 }

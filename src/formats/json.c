@@ -134,3 +134,13 @@ void sk_json_put_number(sk_text *text, double value) {
         if (*c == ',') *c = '.';
     sk_text_add(text, "%s", digits);
 }
+
+void sk_json_put_text(sk_text *text, const char *before, const char *value) {
+    sk_text_add(text, "%s", before);
+    sk_json_put_string(text, value);
+}
+
+void sk_json_put_value(sk_text *text, const char *before, double value) {
+    sk_text_add(text, "%s", before);
+    sk_json_put_number(text, value);
+}

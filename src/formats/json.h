@@ -27,4 +27,7 @@ size_t sk_utf8_length(const unsigned char *s);
 void sk_json_put_string(sk_text *text, const char *value);
 /* Shortest decimal that reads back the same, '.' in every locale; null if not finite. */
 void sk_json_put_number(sk_text *text, double value);
+/* The same with what stands before it, e.g. ", \"mean\": ". */
+void sk_json_put_text(sk_text *text, const char *before, const char *value);
+void sk_json_put_value(sk_text *text, const char *before, double value);
 #endif

@@ -13,16 +13,6 @@ const char *sk_crops_words(sk_crops crops) {
     return crops == SK_CROPS_THREE ? "3" : crops == SK_CROPS_SQUEEZE ? "squeeze" : "1";
 }
 
-static void put_text(sk_text *out, const char *before, const char *value) {
-    sk_text_add(out, "%s", before);
-    sk_json_put_string(out, value);
-}
-
-static void put_number(sk_text *out, const char *before, double value) {
-    sk_text_add(out, "%s", before);
-    sk_json_put_number(out, value);
-}
-
 /* A float as the shortest decimal that means it, not as the double it widens to. */
 static void put_float(sk_text *out, const char *before, float value) {
     char text[32];
@@ -35,26 +25,26 @@ static void put_float(sk_text *out, const char *before, float value) {
 
 static void put_metrics(sk_text *out, const sk_metrics *m) {
     sk_text_add(out, "\"n\": %zu", m->n);
-    put_number(out, ", \"accuracy\": ", m->accuracy);
-    put_number(out, ", \"accuracy_low\": ", m->accuracy_low);
-    put_number(out, ", \"accuracy_high\": ", m->accuracy_high);
+    sk_json_put_value(out, ", \"accuracy\": ", m->accuracy);
+    sk_json_put_value(out, ", \"accuracy_low\": ", m->accuracy_low);
+    sk_json_put_value(out, ", \"accuracy_high\": ", m->accuracy_high);
     sk_text_add(out, ", \"confusion\": [[%zu, %zu], [%zu, %zu]]", m->confusion[0][0], m->confusion[0][1],
                 m->confusion[1][0], m->confusion[1][1]);
-    put_number(out, ", \"precision\": ", m->precision);
-    put_number(out, ", \"recall\": ", m->recall);
-    put_number(out, ", \"f1\": ", m->f1);
-    put_number(out, ", \"roc_area\": ", m->roc_area);
+    sk_json_put_value(out, ", \"precision\": ", m->precision);
+    sk_json_put_value(out, ", \"recall\": ", m->recall);
+    sk_json_put_value(out, ", \"f1\": ", m->f1);
+    sk_json_put_value(out, ", \"roc_area\": ", m->roc_area);
 }
 
 static void put_calibration(sk_text *out, const sk_calibration *c, int with_bins) {
-    put_number(out, "\"ece\": ", c->ece);
-    put_number(out, ", \"nll\": ", c->nll);
-    put_number(out, ", \"brier\": ", c->brier);
+    sk_json_put_value(out, "\"ece\": ", c->ece);
+    sk_json_put_value(out, ", \"nll\": ", c->nll);
+    sk_json_put_value(out, ", \"brier\": ", c->brier);
     sk_text_add(out, with_bins ? ", \"bins\": [" : "");
     for (int i = 0; i < SK_CALIBRATION_BINS && with_bins; i++) {
         sk_text_add(out, "%s{\"n\": %zu", i ? ", " : "", c->count[i]);
-        put_number(out, ", \"mean_p\": ", c->mean_p[i]);
-        put_number(out, ", \"share\": ", c->share[i]);
+        sk_json_put_value(out, ", \"mean_p\": ", c->mean_p[i]);
+        sk_json_put_value(out, ", \"share\": ", c->share[i]);
         sk_text_add(out, "}");
     }
     sk_text_add(out, with_bins ? "]" : "");
@@ -63,7 +53,7 @@ static void put_calibration(sk_text *out, const sk_calibration *c, int with_bins
 static void put_slices(sk_text *out, const char *name, const sk_slice *slices, size_t count) {
     sk_text_add(out, ",\n  \"%s\": [", name);
     for (size_t i = 0; i < count; i++) {
-        put_text(out, i ? ",\n    {\"name\": " : "\n    {\"name\": ", slices[i].name);
+        sk_json_put_text(out, i ? ",\n    {\"name\": " : "\n    {\"name\": ", slices[i].name);
         sk_text_add(out, ", ");
         put_metrics(out, &slices[i].metrics);
         sk_text_add(out, "}");
@@ -81,11 +71,11 @@ static void put_verdict(sk_text *out, const char *key, const sk_verdict *v) {
 static void put_outcome(sk_text *out, const sk_page *page, size_t i, int first) {
     const sk_evaluation *e = page->in->evaluation;
     const sk_sample *s = &e->samples[i];
-    put_text(out, first ? "\n    {\"path\": " : ",\n    {\"path\": ", s->path);
+    sk_json_put_text(out, first ? "\n    {\"path\": " : ",\n    {\"path\": ", s->path);
     if (s->frame >= 0) sk_text_add(out, ", \"frame\": %lld", (long long)s->frame);
-    if (s->time_s >= 0) put_number(out, ", \"time_s\": ", s->time_s);
-    put_text(out, ", \"source\": ", s->source);
-    put_text(out, ", \"group\": ", s->group);
+    if (s->time_s >= 0) sk_json_put_value(out, ", \"time_s\": ", s->time_s);
+    sk_json_put_text(out, ", \"source\": ", s->source);
+    sk_json_put_text(out, ", \"group\": ", s->group);
     sk_text_add(out, ", \"label\": \"%s\"", sk_label_name(s->label));
     put_verdict(out, "verdict", &e->outcomes[i].verdict);
     sk_text_add(out, ", \"deciding\": %d", e->outcomes[i].verdict.deciding);
@@ -96,23 +86,23 @@ static void put_outcome(sk_text *out, const sk_page *page, size_t i, int first) 
 static void put_look(sk_text *out, const sk_page *page, const sk_look *look, int first) {
     static const char *const lists[SK_LOOK_LISTS] = {"certain", "uncertain", "wrong"};
     const sk_sample *s = &page->in->evaluation->samples[look->index];
-    put_text(out, first ? "\n      {\"path\": " : ",\n      {\"path\": ", s->path);
+    sk_json_put_text(out, first ? "\n      {\"path\": " : ",\n      {\"path\": ", s->path);
     if (s->frame >= 0) sk_text_add(out, ", \"frame\": %lld", (long long)s->frame);
     sk_text_add(out, ", \"list\": \"%s\"", lists[look->list]);
-    put_number(out, ", \"border\": ", look->border);
+    sk_json_put_value(out, ", \"border\": ", look->border);
     sk_text_add(out, "}");
 }
 
 static void put_looks(sk_text *out, const sk_page *page) {
     const sk_looks *l = page->in->looks;
     sk_text_add(out, ",\n  \"saliency\": {\"method\": \"%s\"", sk_saliency_method_name(l->method));
-    put_number(out, ", \"border\": ", SK_BORDER);
-    put_number(out, ", \"border_area\": ", SK_BORDER_AREA);
+    sk_json_put_value(out, ", \"border\": ", SK_BORDER);
+    sk_json_put_value(out, ", \"border_area\": ", SK_BORDER_AREA);
     sk_text_add(out, ",\n    \"sources\": [");
     for (size_t i = 0; i < l->row_count; i++) {
-        put_text(out, i ? ",\n      {\"name\": " : "\n      {\"name\": ", l->rows[i].source);
+        sk_json_put_text(out, i ? ",\n      {\"name\": " : "\n      {\"name\": ", l->rows[i].source);
         sk_text_add(out, ", \"label\": \"%s\", \"n\": %zu", sk_label_name(l->rows[i].label), l->rows[i].n);
-        put_number(out, ", \"border_share\": ", l->rows[i].share);
+        sk_json_put_value(out, ", \"border_share\": ", l->rows[i].share);
         sk_text_add(out, "}");
     }
     sk_text_add(out, "],\n    \"pictures\": [");
@@ -123,20 +113,20 @@ static void put_looks(sk_text *out, const sk_page *page) {
 static void put_shortcuts(sk_text *out, const sk_shortcut *shortcuts) {
     sk_text_add(out, ",\n  \"shortcuts\": [");
     for (int i = 0; i < SK_SHORTCUT_COUNT; i++) {
-        put_text(out, i ? ",\n    {\"name\": " : "\n    {\"name\": ", shortcuts[i].name);
+        sk_json_put_text(out, i ? ",\n    {\"name\": " : "\n    {\"name\": ", shortcuts[i].name);
         for (int label = 0; label < SK_CLASS_COUNT; label++) {
             sk_text_add(out, ", \"%s\": {\"n\": %zu, \"flips\": %zu", sk_label_name((sk_label)label),
                         shortcuts[i].n[label], shortcuts[i].flips[label]);
-            put_number(out, ", \"mean_dp\": ", shortcuts[i].mean_dp[label]);
+            sk_json_put_value(out, ", \"mean_dp\": ", shortcuts[i].mean_dp[label]);
             sk_text_add(out, "}");
         }
         sk_text_add(out, ", \"sources\": [");
         for (size_t k = 0; k < shortcuts[i].row_count; k++) {
             const sk_shortcut_row *row = &shortcuts[i].rows[k];
-            put_text(out, k ? ", {\"name\": " : "{\"name\": ", row->source);
+            sk_json_put_text(out, k ? ", {\"name\": " : "{\"name\": ", row->source);
             sk_text_add(out, ", \"label\": \"%s\", \"n\": %zu, \"flips\": %zu", sk_label_name(row->label), row->n,
                         row->flips);
-            put_number(out, ", \"mean_dp\": ", row->mean_dp);
+            sk_json_put_value(out, ", \"mean_dp\": ", row->mean_dp);
             sk_text_add(out, "}");
         }
         sk_text_add(out, "]");
@@ -150,24 +140,24 @@ static void put_compared(sk_text *out, const sk_comparison *c) {
                 "\"n\": %zu, \"both_right\": %zu, \"only_first\": %zu, \"only_second\": %zu, \"both_wrong\": %zu, "
                 "\"flips\": %zu",
                 c->n, c->both_right, c->only_first, c->only_second, c->both_wrong, c->flips);
-    put_number(out, ", \"accuracy_difference\": ", c->accuracy_difference);
-    put_number(out, ", \"difference_low\": ", c->difference_low);
-    put_number(out, ", \"difference_high\": ", c->difference_high);
-    put_number(out, ", \"flip_rate\": ", c->flip_rate);
-    put_number(out, ", \"mcnemar_p\": ", c->mcnemar_p);
-    put_number(out, ", \"mean_dp\": ", c->mean_dp);
-    put_number(out, ", \"max_dp\": ", c->max_dp);
-    put_number(out, ", \"mean_cosine\": ", c->mean_cosine);
-    put_number(out, ", \"least_cosine\": ", c->least_cosine);
+    sk_json_put_value(out, ", \"accuracy_difference\": ", c->accuracy_difference);
+    sk_json_put_value(out, ", \"difference_low\": ", c->difference_low);
+    sk_json_put_value(out, ", \"difference_high\": ", c->difference_high);
+    sk_json_put_value(out, ", \"flip_rate\": ", c->flip_rate);
+    sk_json_put_value(out, ", \"mcnemar_p\": ", c->mcnemar_p);
+    sk_json_put_value(out, ", \"mean_dp\": ", c->mean_dp);
+    sk_json_put_value(out, ", \"max_dp\": ", c->max_dp);
+    sk_json_put_value(out, ", \"mean_cosine\": ", c->mean_cosine);
+    sk_json_put_value(out, ", \"least_cosine\": ", c->least_cosine);
 }
 
 static void put_comparison(sk_text *out, const sk_page *page) {
-    put_text(out, ",\n  \"comparison\": {\"other\": ", page->in->other_name ? page->in->other_name : "");
+    sk_json_put_text(out, ",\n  \"comparison\": {\"other\": ", page->in->other_name ? page->in->other_name : "");
     sk_text_add(out, ", ");
     put_compared(out, &page->comparison);
     sk_text_add(out, ",\n    \"sources\": [");
     for (size_t i = 0; i < page->compared_count; i++) {
-        put_text(out, i ? ",\n      {\"name\": " : "\n      {\"name\": ", page->compared[i].name);
+        sk_json_put_text(out, i ? ",\n      {\"name\": " : "\n      {\"name\": ", page->compared[i].name);
         sk_text_add(out, ", ");
         put_compared(out, &page->compared[i].comparison);
         sk_text_add(out, "}");
@@ -180,12 +170,13 @@ static void put_comparison(sk_text *out, const sk_page *page) {
 void sk_page_json(const sk_page *page, sk_text *out) {
     const sk_page_input *in = page->in;
     const sk_evaluation *e = in->evaluation;
-    put_text(out, "{\n  \"format\": \"siskin evaluation\", \"version\": 1,\n  \"model\": {\"path\": ", in->model_path);
-    put_text(out, ", \"arch\": ", sk_arch_name(in->card.arch));
+    sk_json_put_text(out, "{\n  \"format\": \"siskin evaluation\", \"version\": 1,\n  \"model\": {\"path\": ",
+                     in->model_path);
+    sk_json_put_text(out, ", \"arch\": ", sk_arch_name(in->card.arch));
     sk_text_add(out, ", \"int8\": %s, \"size\": %d, \"classes\": ", in->is_int8 ? "true" : "false", in->card.size);
     sk_json_put_string(out, in->card.class_names);
-    put_text(out, ", \"run_id\": ", in->card.run_id);
-    put_text(out, "},\n  \"dataset\": {\"dir\": ", in->dataset_dir);
+    sk_json_put_text(out, ", \"run_id\": ", in->card.run_id);
+    sk_json_put_text(out, "},\n  \"dataset\": {\"dir\": ", in->dataset_dir);
     sk_text_add(out, ", \"split\": \"%s\", \"judged\": %zu, \"unlabelled\": %zu, \"unreadable\": %zu},\n",
                 sk_split_name(e->options.split), e->n, e->unlabelled, e->unreadable);
     sk_text_add(out, "  \"rule\": {\"crops\": \"%s\"", sk_crops_words(e->options.crops));

@@ -21,6 +21,16 @@ static const char *value_of(const sk_sweep *sweep, const sk_config *config, size
 
 static const char *state_name(sk_run_outcome state) { return state == SK_RUN_FAILED ? "failed" : "done"; }
 
+/* Into DIR/NAME if `status` is still SK_OK; releases the text. */
+static sk_status write_text(const char *dir, const char *name, sk_status status, sk_text *text, sk_error *err) {
+    char *path = sk_path_join(dir, name);
+    if (status == SK_OK)
+        status = path && !text->failed ? sk_file_write(path, text->data, text->size, err) : sk_fail_memory(err, name);
+    sk_text_free(text);
+    sk_free(path);
+    return status;
+}
+
 /* ---- sweep.tsv --------------------------------------------------------------------------------------------------- */
 
 static void put_head(const sk_sweep *sweep, sk_text *out) {
@@ -46,52 +56,37 @@ static void put_row(const sk_sweep *sweep, const sk_sweep_record *run, sk_text *
 
 sk_status sk_sweep_write_table(const sk_sweep *sweep, const char *dir, sk_error *err) {
     sk_text text = {0};
-    char *path = sk_path_join(dir, SK_SWEEP_TSV);
     put_head(sweep, &text);
     for (size_t c = 0; c < sweep->config_count; c++)
         for (size_t i = 0; i < sweep->run_count; i++)
             if (sweep->runs[i].config == c && sweep->runs[i].state != SK_RUN_WAITING)
                 put_row(sweep, &sweep->runs[i], &text);
-    const sk_status status =
-        path && !text.failed ? sk_file_write(path, text.data, text.size, err) : sk_fail_memory(err, SK_SWEEP_TSV);
-    sk_text_free(&text);
-    sk_free(path);
-    return status;
+    return write_text(dir, SK_SWEEP_TSV, SK_OK, &text, err);
 }
 
 /* ---- sweep.json -------------------------------------------------------------------------------------------------- */
 
-static void put_text(sk_text *out, const char *before, const char *value) {
-    sk_text_add(out, "%s", before);
-    sk_json_put_string(out, value);
-}
-
-static void put_number(sk_text *out, const char *before, double value) {
-    sk_text_add(out, "%s", before);
-    sk_json_put_number(out, value);
-}
-
 static void put_axes(const sk_sweep *sweep, sk_text *out) {
     sk_text_add(out, ",\n  \"axes\": [");
     for (size_t a = 0; a < sweep->axis_count; a++) {
-        put_text(out, a ? ", {\"name\": " : "{\"name\": ", sweep->axes[a].name);
+        sk_json_put_text(out, a ? ", {\"name\": " : "{\"name\": ", sweep->axes[a].name);
         for (size_t i = 0; i < sweep->axes[a].count; i++)
-            put_text(out, i ? ", " : ", \"values\": [", sweep->axes[a].values[i]);
+            sk_json_put_text(out, i ? ", " : ", \"values\": [", sweep->axes[a].values[i]);
         sk_text_add(out, "]}");
     }
     sk_text_add(out, "],\n  \"fixed\": {");
     for (size_t i = 0; i < sweep->fixed_count; i++) {
-        put_text(out, i ? ", " : "", sweep->fixed[i].name);
-        put_text(out, ": ", sweep->fixed[i].values[0]);
+        sk_json_put_text(out, i ? ", " : "", sweep->fixed[i].name);
+        sk_json_put_text(out, ": ", sweep->fixed[i].values[0]);
     }
     sk_text_add(out, "}");
 }
 
 static void put_choice(const sk_sweep *sweep, const sk_config *config, sk_text *out) {
-    put_text(out, "\"configuration\": ", config->name);
+    sk_json_put_text(out, "\"configuration\": ", config->name);
     for (size_t a = 0; a < sweep->axis_count; a++) {
-        put_text(out, a ? ", " : ", \"values\": {", sweep->axes[a].name);
-        put_text(out, ": ", value_of(sweep, config, a));
+        sk_json_put_text(out, a ? ", " : ", \"values\": {", sweep->axes[a].name);
+        sk_json_put_text(out, ": ", value_of(sweep, config, a));
     }
     sk_text_add(out, sweep->axis_count ? "}" : ", \"values\": {}");
 }
@@ -102,34 +97,34 @@ static void put_config(const sk_sweep *sweep, size_t c, sk_text *out) {
     sk_text_add(out, ",\n     \"measures\": {");
     for (size_t m = 0; m < sweep->measure_count; m++) {
         const sk_summary s = sk_sweep_summary(sweep, c, m);
-        put_text(out, m ? ",\n       " : "\n       ", sweep->measures[m].key);
+        sk_json_put_text(out, m ? ",\n       " : "\n       ", sweep->measures[m].key);
         sk_text_add(out, ": {\"n\": %zu", s.n);
-        put_number(out, ", \"mean\": ", s.mean);
-        put_number(out, ", \"sd\": ", s.sd);
-        put_number(out, ", \"low\": ", s.low);
-        put_number(out, ", \"high\": ", s.high);
+        sk_json_put_value(out, ", \"mean\": ", s.mean);
+        sk_json_put_value(out, ", \"sd\": ", s.sd);
+        sk_json_put_value(out, ", \"low\": ", s.low);
+        sk_json_put_value(out, ", \"high\": ", s.high);
         sk_text_add(out, "}");
     }
     sk_text_add(out, "}}");
 }
 
 static void put_run(const sk_sweep *sweep, const sk_sweep_record *run, int first, sk_text *out) {
-    put_text(out, first ? "\n    {\"run\": " : ",\n    {\"run\": ", run->name);
+    sk_json_put_text(out, first ? "\n    {\"run\": " : ",\n    {\"run\": ", run->name);
     sk_text_add(out, ", ");
     put_choice(sweep, &sweep->configs[run->config], out);
     sk_text_add(out, ", \"seed\": %llu, \"state\": \"%s\", \"epochs_run\": %d, \"best_epoch\": %d",
                 (unsigned long long)run->seed, state_name(run->state), run->epochs, run->best_epoch);
-    if (run->error) put_text(out, ", \"error\": ", run->error);
+    if (run->error) sk_json_put_text(out, ", \"error\": ", run->error);
     for (size_t m = 0; m < sweep->measure_count; m++) {
-        put_text(out, m ? ", " : ",\n     \"measures\": {", sweep->measures[m].key);
-        put_number(out, ": ", run->values[m]);
+        sk_json_put_text(out, m ? ", " : ",\n     \"measures\": {", sweep->measures[m].key);
+        sk_json_put_value(out, ": ", run->values[m]);
     }
     sk_text_add(out, "}}");
 }
 
 void sk_sweep_json_text(const sk_sweep *sweep, sk_text *out) {
     int first = 1;
-    put_text(out, "{\n  \"format\": \"siskin sweep\", \"version\": 1,\n  \"dataset\": ",
+    sk_json_put_text(out, "{\n  \"format\": \"siskin sweep\", \"version\": 1,\n  \"dataset\": ",
              sweep->dataset ? sk_dataset_dir(sweep->dataset) : "");
     put_axes(sweep, out);
     sk_text_add(out, ",\n  \"configurations\": [");
@@ -159,15 +154,6 @@ sk_status sk_sweep_json(const sk_sweep *sweep, uint8_t **bytes, size_t *size, sk
 }
 
 /* ---- all files --------------------------------------------------------------------------------------------------- */
-
-static sk_status write_text(const char *dir, const char *name, sk_status status, sk_text *text, sk_error *err) {
-    char *path = sk_path_join(dir, name);
-    if (status == SK_OK)
-        status = path && !text->failed ? sk_file_write(path, text->data, text->size, err) : sk_fail_memory(err, name);
-    sk_text_free(text);
-    sk_free(path);
-    return status;
-}
 
 sk_status sk_sweep_write(const sk_sweep *sweep, const char *dir, sk_error *err) {
     sk_text json = {0}, page = {0};
