@@ -14,6 +14,7 @@
 #include "formats/onnx_build.h"
 #include "quant/quant.h"
 #include "rt/check.h"
+#include "siskin/classifier.h"
 
 enum { OPSET = 14 }; /* the first with HardSwish */
 
@@ -211,28 +212,10 @@ static sk_status add_layers(writer *w, sk_error *err) {
     return w->graph.failed ? sk_fail_memory(err, "the ONNX graph") : SK_OK;
 }
 
-static sk_status card_of(const sk_skn_header *h, sk_card *card, sk_error *err) {
-    sk_arch arch;
-    const sk_status status = sk_arch_parse(h->arch, &arch, err);
-    if (status != SK_OK) return status;
-    *card = sk_card_default(arch);
-    card->size = h->size;
-    card->classes = h->classes;
-    card->crops = h->crops;
-    card->threshold = h->threshold;
-    card->penalty = h->penalty;
-    card->temperature = h->temperature;
-    memcpy(card->mean, h->mean, sizeof card->mean);
-    memcpy(card->std, h->std, sizeof card->std);
-    memcpy(card->class_names, h->class_names, sizeof card->class_names);
-    memcpy(card->run_id, h->run_id, sizeof card->run_id);
-    return SK_OK;
-}
-
 sk_status sk_export_onnx_qdq(const char *skn, const char *path, sk_error *err) {
     sk_map map = {0};
     writer w = {0};
-    sk_card card;
+    sk_classifier *model = NULL; /* for the card alone */
     sk_status status = sk_file_map(skn, &map, err);
     if (status != SK_OK) return status;
     status = sk_skn_check(map.bytes, map.size, err);
@@ -240,14 +223,13 @@ sk_status sk_export_onnx_qdq(const char *skn, const char *path, sk_error *err) {
         w.bytes = map.bytes;
         w.header = (const sk_skn_header *)(const void *)map.bytes;
         w.layers = (const sk_skn_layer *)(const void *)(map.bytes + w.header->layer_offset);
-        status = card_of(w.header, &card, err);
-    }
-    if (status != SK_OK) {
-        status = sk_error_prefix(err, status, "cannot read %s", skn);
+        status = sk_classifier_open(skn, &model, err);
+        if (status == SK_OK) status = add_layers(&w, err);
+        if (status == SK_OK) status = sk_onnx_write(&w.graph, sk_classifier_card(model), OPSET, path, err);
     } else {
-        status = add_layers(&w, err);
-        if (status == SK_OK) status = sk_onnx_write(&w.graph, &card, OPSET, path, err);
+        status = sk_error_prefix(err, status, "cannot read %s", skn);
     }
+    sk_classifier_close(model);
     sk_onnx_free(&w.graph);
     sk_file_unmap(&map);
     return status;
