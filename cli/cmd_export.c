@@ -59,7 +59,7 @@ static int onnx_qdq(cli *c) {
     if (cli_json(c)) {
         printf("{\"onnx\":");
         cli_json_string(stdout, path);
-        printf(",\"bytes\":%lld,\"opset\":14}\n", (long long)info.st_size);
+        printf(",\"bytes\":%lld,\"opset\":13}\n", (long long)info.st_size);
     } else if (!cli_quiet(c)) {
         printf("%s: int8 as QDQ, %.2f MB\n", path, (double)info.st_size / 1e6);
     }
@@ -191,9 +191,9 @@ const cli_verb verb_export = {
         "The ONNX file has one input \"input\" [1,3,S,S] (RGB / 255, less the mean, divided by the standard deviation; "
         "both in its metadata) and one output \"logits\". Every value and initialiser bears the name of the layer. "
         "siskin reads such a file like any other model.\n\n"
-        "With --onnx-qdq MODEL is a .skn, and the int8 model becomes standard ONNX for other runtimes: opset 14, "
-        "QuantizeLinear and DequantizeLinear around every layer, int8 weights with a scale per channel. Its answers "
-        "are siskin's, logits but for a few quantisation steps.\n\n"
+        "With --onnx-qdq MODEL is a .skn, and the int8 model becomes standard ONNX for other runtimes: opset 13, "
+        "QuantizeLinear and DequantizeLinear around every layer, weights and values in steps of 1, multipliers in "
+        "nodes of their own. onnxruntime gives siskin's logits bit for bit.\n\n"
         "With --rknn Rockchip's toolkit (siskin rknn setup) makes a model for the NPU: int8, calibrated with "
         "pictures of DATASET's training part, the model's card inside. Told are size, time, memory, cycles where "
         "the compiler knows them, the constants with outliers, the toolkit's warnings, and every layer that it left "

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # check-onnx.sh BUILD [MODEL [PICTURE|DATASET...]]: exported ONNX in onnxruntime gives siskin's logits, float within 1e-4,
-# int8 (QDQ) the same class and nearly the same codes; for random networks and for MODEL, by default the shipped ones; on noise and
+# int8 (QDQ) the very same; for random networks and for MODEL, by default the shipped ones; on noise and
 # on PICTUREs (of a DATASET: its test part), by default photographs of the real data or of Debian's tuxpaint.
 # onnxruntime comes from PyPI into BUILD/venv-onnx; exit 77 if that cannot be had.
 set -u

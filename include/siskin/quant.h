@@ -106,10 +106,10 @@ sk_status sk_quantize(sk_model *model, const sk_dataset *calibration, const sk_c
 /* Float ONNX, opset 13, IR 8, input "input" [1,3,S,S] normalised RGB, output "logits" [1,classes], batch norm folded,
  * hard-swish as HardSigmoid(alpha 1/6, beta 1/2) * x; metadata_props carry the card. */
 sk_status sk_export_onnx(const sk_model *model, const char *path, sk_error *err);
-/* The int8 model in the file `skn` as ONNX in the QDQ form, opset 14, IR 8, input and output as above: weights int8
- * with a scale per output channel, biases int32, QuantizeLinear and DequantizeLinear (int8) around every layer, and a
- * Mul where a hard-swish is followed by equalised channels. Its logits are the runtime's but for a few quantisation
- * steps (docs/int8.md). Errors: FORMAT and UNSUPPORTED of the .skn, IO, MEMORY. */
+/* The int8 model in the file `skn` as ONNX in the QDQ form, opset 13, IR 8, input and output as above: weights int8,
+ * biases int32, QuantizeLinear and DequantizeLinear (int8) around every layer, values within the graph in steps of 1
+ * and multipliers as nodes, so that IEEE float32 gives the runtime's logits bit for bit (docs/int8.md). Errors: FORMAT
+ * and UNSUPPORTED of the .skn, IO, MEMORY. */
 sk_status sk_export_onnx_qdq(const char *skn, const char *path, sk_error *err);
 
 #ifdef __cplusplus

@@ -104,8 +104,12 @@ void sk_onnx_add_ints(sk_onnx *b, Onnx__NodeProto *node, const char *name, int64
 }
 
 /* ---- initialisers ----------------------------------------------------------------------------------------------- */
+size_t sk_onnx_type_bytes(sk_onnx_type type) {
+    return type == SK_ONNX_INT8 ? 1 : type == SK_ONNX_INT64 || type == SK_ONNX_DOUBLE ? 8 : 4;
+}
+
 void sk_onnx_tensor(sk_onnx *b, const char *name, sk_onnx_type type, const void *data, int rank, const int64_t *shape) {
-    size_t count = type == SK_ONNX_INT8 ? 1 : 4; /* bytes */
+    size_t count = sk_onnx_type_bytes(type); /* bytes */
     Onnx__TensorProto *tensor = sk_onnx_take(b, 1, sizeof *tensor);
     int64_t *dims = sk_onnx_take(b, 4, sizeof *dims);
     char *copy = sk_onnx_text(b, name, "");

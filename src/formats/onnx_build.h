@@ -6,7 +6,13 @@
 #include "formats/tensors.h"
 #include "onnx.pb-c.h"
 
-typedef enum sk_onnx_type { SK_ONNX_FLOAT = 1, SK_ONNX_INT8 = 3, SK_ONNX_INT32 = 6 } sk_onnx_type; /* TensorProto */
+typedef enum sk_onnx_type { /* of TensorProto */
+    SK_ONNX_FLOAT = 1,
+    SK_ONNX_INT8 = 3,
+    SK_ONNX_INT32 = 6,
+    SK_ONNX_INT64 = 7,
+    SK_ONNX_DOUBLE = 11
+} sk_onnx_type;
 
 /* Messages live in blocks that are released together; after a failed allocation nothing more is added, and the caller
  * asks for `failed` once, at the end. Initialise with {0}. */
@@ -30,6 +36,8 @@ void sk_onnx_add_float(sk_onnx *b, Onnx__NodeProto *node, const char *name, floa
 void sk_onnx_add_int(sk_onnx *b, Onnx__NodeProto *node, const char *name, int64_t value);
 /* `count` times the same value. */
 void sk_onnx_add_ints(sk_onnx *b, Onnx__NodeProto *node, const char *name, int64_t value, size_t count);
+/* Bytes of a value. */
+size_t sk_onnx_type_bytes(sk_onnx_type type);
 /* An initialiser; `data` is not copied and has to outlive the builder. */
 void sk_onnx_tensor(sk_onnx *b, const char *name, sk_onnx_type type, const void *data, int rank, const int64_t *shape);
 /* The graph from "input" [1,3,S,S] to "logits" [1,classes] with the card as metadata, written aside and renamed. */

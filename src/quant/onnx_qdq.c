@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An int8 model as ONNX in the QDQ form: the float operators between a DequantizeLinear of what they read and a
- * QuantizeLinear of what they write, weights int8 with a scale per output channel, biases int32. Everything is read
- * back from the numbers of the .skn, so that the graph computes what the runtime does but for the last bits of floats.
+/* An int8 model as ONNX in the QDQ form: float operators between a DequantizeLinear of the codes that they read and a
+ * QuantizeLinear to those that they write, weights int8, biases int32. It computes what the runtime does, bit for bit:
  *
- * A multiplier is (scale of the input x scale of the weights) / (scale of the output x factor of an equalised channel).
- * Without a curve behind the sum the factor goes into the scale of the weights: the channel then is what the depthwise
- * layer behind it expects. With a hard-swish the gate's multiplier tells the true scale of the sum, and a Mul divides
- * the curve's value by the factor. */
+ * Within the graph a value is its code less the zero point, in steps of 1. A convolution then adds whole numbers, which
+ * floats hold exactly below 2^24 in whatever order they are added, and what brings its sum to the next codes are the
+ * runtime's own float32 operations (docs/int8.md) as Mul, Add and Clip with the multipliers of the .skn. Real units,
+ * with a scale in every DequantizeLinear, would round each product by itself; a code in a hundred thousand tips
+ * over then, and the gates spread it. Multipliers stand in nodes of their own, not in scales, so that onnxruntime does
+ * not merge DQ, operator and Q into one integer operator of another rounding. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,22 +17,18 @@
 #include "rt/check.h"
 #include "siskin/classifier.h"
 
-enum { OPSET = 14 }; /* the first with HardSwish */
+enum { OPSET = 13 }; /* the first with a scale per channel */
 
 typedef struct writer {
     sk_onnx graph;
     const uint8_t *bytes;
     const sk_skn_header *header;
     const sk_skn_layer *layers;
-    const char **values; /* dequantised, of the picture and of each layer */
+    const char **values; /* codes less the zero point, of the picture and of each layer */
 } writer;
 
 static int is_linear(const sk_skn_layer *l) {
     return strncmp(l->name, "classifier", 10) == 0;
-}
-
-static double scale_of(const writer *w, int32_t index) {
-    return index < 0 ? w->header->input_scale : w->layers[index].out_scale;
 }
 
 static int zero_of(const writer *w, int32_t index) {
@@ -40,10 +37,10 @@ static int zero_of(const writer *w, int32_t index) {
 
 /* ---- initialisers ------------------------------------------------------------------------------------------------ */
 
-/* Copies `count` values of `size` bytes and names them NAME + SUFFIX; the name, or NULL after a failure. */
+/* Copies the values and names them NAME + SUFFIX; the name, or NULL after a failure. */
 static const char *constant(writer *w, const char *name, const char *suffix, sk_onnx_type type, const void *data,
                             int rank, const int64_t *shape) {
-    size_t bytes = type == SK_ONNX_INT8 ? 1 : 4;
+    size_t bytes = sk_onnx_type_bytes(type);
     for (int i = 0; i < rank; i++) bytes *= (size_t)shape[i];
     char *full = sk_onnx_text(&w->graph, name, suffix);
     void *copy = sk_onnx_take(&w->graph, bytes, 1);
@@ -53,44 +50,40 @@ static const char *constant(writer *w, const char *name, const char *suffix, sk_
     return full;
 }
 
-static const char *scalar(writer *w, const char *name, const char *suffix, sk_onnx_type type, const void *data) {
-    return constant(w, name, suffix, type, data, 0, NULL);
+static const char *scalar(writer *w, const char *name, const char *suffix, float value) {
+    return constant(w, name, suffix, SK_ONNX_FLOAT, &value, 0, NULL);
 }
 
-/* ---- Q and DQ ---------------------------------------------------------------------------------------------------- */
-
-/* Quantises `value`, the float output of `name`, and makes `to` of its codes again. */
-static void add_qdq(writer *w, const char *name, const char *value, double scale, int zero, const char *to) {
-    const float step = (float)scale;
-    const int8_t origin = (int8_t)zero;
-    const char *codes = sk_onnx_text(&w->graph, name, "/codes");
-    const char *in[3] = {value, scalar(w, name, "/scale", SK_ONNX_FLOAT, &step),
-                         scalar(w, name, "/zero_point", SK_ONNX_INT8, &origin)};
-    if (w->graph.failed) return;
-    sk_onnx_node(&w->graph, "QuantizeLinear", sk_onnx_text(&w->graph, name, "/quantize"), in, 3, codes);
-    in[0] = codes;
-    sk_onnx_node(&w->graph, "DequantizeLinear", sk_onnx_text(&w->graph, name, "/dequantize"), in, 3, to);
+/* A multiplier per channel, shaped for the values of the layer. */
+static const char *per_channel(writer *w, const sk_skn_layer *l, const char *suffix, const float *values) {
+    const int64_t shape[4] = {1, l->out_c, 1, 1}; /* a linear layer has the first two */
+    return constant(w, l->name, suffix, SK_ONNX_FLOAT, values, is_linear(l) ? 2 : 4, shape);
 }
 
-/* Makes floats of a constant with a scale per entry of its first dimension. */
-static const char *add_dequantized(writer *w, const char *name, const char *what, const char *codes,
-                                   const float *scales, int64_t channels) {
-    const char *to = sk_onnx_text(&w->graph, name, what);
-    const char *in[2] = {codes, constant(w, to ? to : name, "/scale", SK_ONNX_FLOAT, scales, 1, &channels)};
+/* ---- nodes ------------------------------------------------------------------------------------------------------- */
+
+/* A node NAME + SUFFIX whose value has the same name, or `to` if given. Of the inputs, NULL ones at the end are
+ * left out. */
+static const char *add_node(writer *w, const char *type, const char *name, const char *suffix, const char *a,
+                            const char *b, const char *c, const char *to) {
+    const char *in[3] = {a, b, c}, *full = sk_onnx_text(&w->graph, name, suffix);
     if (w->graph.failed) return NULL;
-    Onnx__NodeProto *node = sk_onnx_node(&w->graph, "DequantizeLinear", sk_onnx_text(&w->graph, to, "/dequantize"), in,
-                                         2, to);
-    sk_onnx_add_int(&w->graph, node, "axis", 0);
-    return to;
+    sk_onnx_node(&w->graph, type, full, in, c ? 3 : b ? 2 : 1, to ? to : full);
+    return to ? to : full;
 }
 
-/* ---- layers ------------------------------------------------------------------------------------------------------ */
+/* Codes of `value`, which is in units of `from`; then `to`, which is in units of `into`. */
+static void add_qdq(writer *w, const char *name, const char *value, int zero, float from, float into, const char *to) {
+    const int8_t origin = (int8_t)zero;
+    const char *zero_point = constant(w, name, "/zero_point", SK_ONNX_INT8, &origin, 0, NULL);
+    const char *scale = from == 1 ? "one" : scalar(w, name, "/scale", from);
+    const char *codes = sk_onnx_text(&w->graph, name, "/codes");
+    add_node(w, "QuantizeLinear", name, "/quantize", value, scale, zero_point, codes);
+    scale = into == 1 ? "one" : scalar(w, name, "/scale", into);
+    add_node(w, "DequantizeLinear", name, "/dequantize", codes, scale, zero_point, to);
+}
 
-typedef struct channels {
-    float *weight, *bias, *inverse; /* scales of weights and biases, 1 / factor of an equalised channel */
-    int32_t *codes;                 /* of the biases, as they were before zero points went in */
-    int equalised;
-} channels;
+/* ---- layers with weights ----------------------------------------------------------------------------------------- */
 
 static int32_t weight_sum(const sk_q_layer *q, int c) {
     const int depthwise = q->op == SK_OP_DEPTHWISE, depth = q->kernel * q->kernel * (depthwise ? 1 : q->in_c);
@@ -100,27 +93,17 @@ static int32_t weight_sum(const sk_q_layer *q, int c) {
     return sum;
 }
 
-/* What the multipliers of a layer say about its scales. */
-static int read_channels(writer *w, const sk_q_layer *q, const sk_skn_layer *l, channels *out) {
-    const size_t n = (size_t)q->out_c;
-    const double in = scale_of(w, l->input);
-    *out = (channels){sk_onnx_take(&w->graph, n, 4), sk_onnx_take(&w->graph, n, 4), sk_onnx_take(&w->graph, n, 4),
-                      sk_onnx_take(&w->graph, n, 4), 0};
-    if (w->graph.failed) return 0;
-    for (int c = 0; c < q->out_c; c++) {
-        const double unit = q->curve ? 6 * (double)q->curve[c] : (double)q->mult[c] * l->out_scale;
-        const double factor = q->act == SK_ACT_HSWISH ? unit / ((double)q->mult[c] * l->out_scale) : 1;
-        out->weight[c] = (float)(unit / in);
-        out->bias[c] = (float)unit;
-        out->inverse[c] = (float)(1 / factor);
-        out->equalised |= fabs(factor - 1) > 1e-5;
-        out->codes[c] = q->bias[c] + q->zero_in * weight_sum(q, c);
-    }
-    return 1;
+/* The biases as they were before zero points went in. */
+static const char *add_biases(writer *w, const sk_q_layer *q, const sk_skn_layer *l) {
+    const int64_t n = q->out_c;
+    int32_t *codes = sk_onnx_take(&w->graph, (size_t)n, sizeof *codes);
+    for (int c = 0; codes && c < q->out_c; c++) codes[c] = q->bias[c] + q->zero_in * weight_sum(q, c);
+    const char *name = codes ? constant(w, l->name, ".bias/codes", SK_ONNX_INT32, codes, 1, &n) : NULL;
+    return add_node(w, "DequantizeLinear", l->name, ".bias", name, "one", NULL, NULL);
 }
 
 /* The weights in ONNX's order, OIHW. */
-static const char *add_weights(writer *w, const sk_q_layer *q, const sk_skn_layer *l, const float *scales) {
+static const char *add_weights(writer *w, const sk_q_layer *q, const sk_skn_layer *l) {
     const int depthwise = q->op == SK_OP_DEPTHWISE, taps = q->kernel * q->kernel, in_c = depthwise ? 1 : q->in_c;
     const int64_t shape[4] = {q->out_c, in_c, q->kernel, q->kernel};
     int8_t *codes = sk_onnx_take(&w->graph, (size_t)(q->out_c * taps * in_c), 1);
@@ -129,45 +112,28 @@ static const char *add_weights(writer *w, const sk_q_layer *q, const sk_skn_laye
             for (int t = 0; t < taps; t++)
                 codes[(o * in_c + i) * taps + t] = depthwise ? q->weight[q->row * (size_t)t + (size_t)o]
                                                              : q->weight[q->row * (size_t)o + (size_t)(t * in_c + i)];
-    if (!codes) return NULL;
-    const char *name = constant(w, l->name, ".weight/codes", SK_ONNX_INT8, codes, is_linear(l) ? 2 : 4, shape);
-    return name ? add_dequantized(w, l->name, ".weight", name, scales, q->out_c) : NULL;
+    const char *name =
+        codes ? constant(w, l->name, ".weight/codes", SK_ONNX_INT8, codes, is_linear(l) ? 2 : 4, shape) : NULL;
+    return add_node(w, "DequantizeLinear", l->name, ".weight", name, "one", NULL, NULL);
 }
 
-/* Where the curve's value goes on: the same, or divided by the factors of equalised channels. */
-static const char *add_activation(writer *w, const sk_q_layer *q, const sk_skn_layer *l, const channels *c,
-                                  const char *value) {
-    static const char *const types[] = {NULL, "Relu", "HardSwish", "HardSigmoid"};
-    if (q->act == SK_ACT_NONE) return value;
-    const char *to = sk_onnx_text(&w->graph, l->name, "/activation"), *in[2] = {value, NULL};
-    if (!to) return NULL;
-    Onnx__NodeProto *node = sk_onnx_node(&w->graph, types[q->act], to, in, 1, to);
-    if (q->act == SK_ACT_HSIGMOID) {
-        sk_onnx_add_float(&w->graph, node, "alpha", 1.f / 6);
-        sk_onnx_add_float(&w->graph, node, "beta", .5f);
-    }
-    if (!c->equalised) return to;
-    const int64_t shape[4] = {1, q->out_c, 1, 1}; /* a linear layer has the first two */
-    const char *divided = sk_onnx_text(&w->graph, l->name, "/equalised");
-    in[0] = to;
-    in[1] = constant(w, l->name, "/equalised/factors", SK_ONNX_FLOAT, c->inverse, is_linear(l) ? 2 : 4, shape);
-    if (w->graph.failed) return NULL;
-    sk_onnx_node(&w->graph, "Mul", divided, in, 2, divided);
-    return divided;
+/* sk_finish of int8.h up to the rounding. */
+static const char *add_activation(writer *w, const sk_q_layer *q, const sk_skn_layer *l, const char *sum) {
+    const char *mult = per_channel(w, l, "/multiplier", q->mult), *value = mult;
+    if (q->act != SK_ACT_HSIGMOID) value = add_node(w, "Mul", l->name, "/linear", sum, mult, NULL, NULL);
+    if (q->act < SK_ACT_HSWISH) return value;
+    const char *gate = add_node(w, "Mul", l->name, "/sixth", sum, per_channel(w, l, "/curve", q->curve), NULL, NULL);
+    gate = add_node(w, "Add", l->name, "/shifted", gate, "half", NULL, NULL);
+    gate = add_node(w, "Clip", l->name, "/gate", gate, "zero", "one", NULL);
+    return add_node(w, "Mul", l->name, "/activation", value, gate, NULL, NULL);
 }
 
-/* A layer with weights; the name of its value before quantisation. */
 static const char *add_product(writer *w, const sk_skn_layer *l) {
     const sk_q_layer q = sk_skn_kernel_layer(w->bytes, l, zero_of(w, l->input), 0);
-    const char *value = sk_onnx_text(&w->graph, l->name, "/sum");
-    const int64_t n = q.out_c;
-    channels c;
-    if (!read_channels(w, &q, l, &c)) return NULL;
-    const char *codes = constant(w, l->name, ".bias/codes", SK_ONNX_INT32, c.codes, 1, &n);
-    const char *in[3] = {w->values[l->input + 1], add_weights(w, &q, l, c.weight),
-                         codes ? add_dequantized(w, l->name, ".bias", codes, c.bias, n) : NULL};
+    const char *in[3] = {w->values[l->input + 1], add_weights(w, &q, l), add_biases(w, &q, l)};
+    const char *sum = sk_onnx_text(&w->graph, l->name, "/sum");
     if (w->graph.failed) return NULL;
-    Onnx__NodeProto *node = sk_onnx_node(&w->graph, is_linear(l) ? "Gemm" : "Conv", l->name, in, 3, value);
+    Onnx__NodeProto *node = sk_onnx_node(&w->graph, is_linear(l) ? "Gemm" : "Conv", l->name, in, 3, sum);
     if (is_linear(l)) {
         sk_onnx_add_int(&w->graph, node, "transB", 1);
     } else {
@@ -176,38 +142,73 @@ static const char *add_product(writer *w, const sk_skn_layer *l) {
         sk_onnx_add_ints(&w->graph, node, "pads", q.pad, 4);
         sk_onnx_add_int(&w->graph, node, "group", q.op == SK_OP_DEPTHWISE ? q.out_c : 1);
     }
-    return add_activation(w, &q, l, &c, value);
+    return add_activation(w, &q, l, sum);
 }
 
+/* ---- the others -------------------------------------------------------------------------------------------------- */
+
+static const char *add_cast(writer *w, const sk_skn_layer *l, const char *suffix, const char *value,
+                            sk_onnx_type type) {
+    const char *in[1] = {value}, *to = sk_onnx_text(&w->graph, l->name, suffix);
+    if (w->graph.failed) return NULL;
+    sk_onnx_add_int(&w->graph, sk_onnx_node(&w->graph, "Cast", to, in, 1, to), "to", type);
+    return to;
+}
+
+/* floor(sum * multiplier / 2^shift + 1/2) in double, whose 53 bits hold the runtime's 64-bit integers. */
+static const char *add_pool(writer *w, const sk_skn_layer *l) {
+    const double factor = ldexp(l->mult2, -l->shift), half = .5;
+    const int64_t axes[2] = {2, 3}, two = 2;
+    const char *multiplier = constant(w, l->name, "/multiplier", SK_ONNX_DOUBLE, &factor, 0, NULL);
+    const char *half_name = constant(w, l->name, "/half", SK_ONNX_DOUBLE, &half, 0, NULL);
+    const char *in[2] = {w->values[l->input + 1], constant(w, l->name, "/axes", SK_ONNX_INT64, axes, 1, &two)};
+    const char *value = sk_onnx_text(&w->graph, l->name, "/sum");
+    if (w->graph.failed) return NULL;
+    const int keep = strchr(l->name, '.') != NULL; /* squeeze-and-excitation goes on with [1,C,1,1] */
+    sk_onnx_add_int(&w->graph, sk_onnx_node(&w->graph, "ReduceSum", l->name, in, 2, value), "keepdims", keep);
+    value = add_cast(w, l, "/wide", value, SK_ONNX_DOUBLE);
+    value = add_node(w, "Mul", l->name, "/mean", value, multiplier, NULL, NULL);
+    value = add_node(w, "Add", l->name, "/above", value, half_name, NULL, NULL);
+    value = add_node(w, "Floor", l->name, "/whole", value, NULL, NULL, NULL);
+    return add_cast(w, l, "/value", value, SK_ONNX_FLOAT);
+}
+
+/* x * (gate * factor), or a * factor + b * factor2. */
 static const char *add_joint(writer *w, const sk_skn_layer *l) {
-    const char *in[2] = {w->values[l->input + 1], w->values[l->input2 + 1]};
-    const char *value = sk_onnx_text(&w->graph, l->name, "/value");
-    if (!value) return NULL;
-    if (l->op != SK_OP_POOL) {
-        sk_onnx_node(&w->graph, l->op == SK_OP_SCALE ? "Mul" : "Add", l->name, in, 2, value);
-        return value;
+    const char *a = w->values[l->input + 1], *b = w->values[l->input2 + 1];
+    const char *factor = scalar(w, l->name, "/factor", l->factor);
+    if (l->op == SK_OP_SCALE) {
+        b = add_node(w, "Mul", l->name, "/gate", b, factor, NULL, NULL);
+        return add_node(w, "Mul", l->name, "/value", a, b, NULL, NULL);
     }
-    sk_onnx_node(&w->graph, "GlobalAveragePool", l->name, in, 1, value);
-    if (strchr(l->name, '.')) return value; /* of a squeeze-and-excitation block: stays [1,C,1,1] */
-    in[0] = value;
-    value = sk_onnx_text(&w->graph, l->name, "/flat");
-    if (!value) return NULL;
-    sk_onnx_add_int(&w->graph, sk_onnx_node(&w->graph, "Flatten", "flatten", in, 1, value), "axis", 1);
-    return value;
+    a = add_node(w, "Mul", l->name, "/first", a, factor, NULL, NULL);
+    b = add_node(w, "Mul", l->name, "/second", b, scalar(w, l->name, "/factor2", l->factor2), NULL, NULL);
+    return add_node(w, "Add", l->name, "/value", a, b, NULL, NULL);
+}
+
+/* A layer whose codes stay above its zero point (ReLU) or within other limits than int8's. */
+static const char *add_limits(writer *w, const sk_skn_layer *l, const char *value) {
+    if (l->low == -128 && l->high == 127) return value;
+    return add_node(w, "Clip", l->name, "/limited", value, scalar(w, l->name, "/low", (float)(l->low - l->out_zero)),
+                    scalar(w, l->name, "/high", (float)(l->high - l->out_zero)), NULL);
 }
 
 static sk_status add_layers(writer *w, sk_error *err) {
     const int32_t count = (int32_t)w->header->layer_count;
     w->values = sk_onnx_take(&w->graph, (size_t)count + 1, sizeof *w->values);
     if (!w->values) return sk_fail_memory(err, "the ONNX graph");
+    scalar(w, "zero", "", 0);
+    scalar(w, "half", "", .5f);
+    scalar(w, "one", "", 1);
     w->values[0] = "picture";
-    add_qdq(w, "picture", "input", scale_of(w, -1), zero_of(w, -1), "picture");
+    add_qdq(w, "picture", "input", w->header->input_zero, w->header->input_scale, 1, "picture");
     for (int32_t i = 0; i < count && !w->graph.failed; i++) {
         const sk_skn_layer *l = w->layers + i;
-        const int joint = l->op == SK_OP_POOL || l->op == SK_OP_SCALE || l->op == SK_OP_ADD;
-        const char *value = joint ? add_joint(w, l) : add_product(w, l);
-        w->values[i + 1] = i + 1 == count ? "logits" : sk_onnx_text(&w->graph, l->name, "/output");
-        if (!w->graph.failed) add_qdq(w, l->name, value, l->out_scale, l->out_zero, w->values[i + 1]);
+        const int joint = l->op == SK_OP_SCALE || l->op == SK_OP_ADD, last = i + 1 == count;
+        const char *value = l->op == SK_OP_POOL ? add_pool(w, l) : joint ? add_joint(w, l) : add_product(w, l);
+        value = add_limits(w, l, value);
+        w->values[i + 1] = last ? "logits" : sk_onnx_text(&w->graph, l->name, "/output");
+        add_qdq(w, l->name, value, l->out_zero, 1, last ? l->out_scale : 1, w->values[i + 1]);
     }
     return w->graph.failed ? sk_fail_memory(err, "the ONNX graph") : SK_OK;
 }
