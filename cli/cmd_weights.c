@@ -282,6 +282,8 @@ static int run(cli *c) {
     if (foreign) return cli_usage(c, "--%s is not for %s", foreign, action);
     if (!inspects && !cli_given(c, "method")) return cli_usage(c, "--method NAME is missing");
     if (!inspects && !cli_given(c, "output")) return cli_usage(c, "-o PATH (--output) is missing");
+    if (cli_given(c, "split") && !cli_given(c, "dataset"))
+        return cli_usage(c, "--split is of --dataset DATASET, which is missing");
     work w = {0};
     sk_error err = {0};
     const sk_status status = inspects ? inspect(c, &w, &err) : adjust(c, &w, &err);

@@ -88,6 +88,7 @@ expect 2 "--method must be one of sigma|percentile|tukey, not 'nonsense'" weight
 expect 2 "--method NAME is missing" weights adjust noise.pth -o out.safetensors
 expect 2 "(--output) is missing" weights adjust noise.pth --method sigma
 expect 2 "--per is not for inspect" weights inspect noise.pth --per channel
+expect 2 "--split is of --dataset" weights adjust noise.pth --method sigma -o out.safetensors --split test
 expect 2 "k of percentile is 3" weights adjust noise.pth --method percentile --k 3 -o out.safetensors
 for file in nowhere.pth noise.safetensors noise.skn; do
     expect 1 "$file" weights inspect "$file" -q -o d

@@ -145,6 +145,18 @@ a, b = json.load(open("fitted")), json.load(open("parsed"))
 assert abs(a["temperature"] / b["calibration"]["temperature"] - 1) < 1e-6 and a["after"]["nll"] > 0' ||
         fault "the temperature of siskin calibrate $model is not in the model that it writes"
 done
+# An adjustment tells the accuracy of the model that it read and of the one that it writes.
+json weights adjust one -o tame.safetensors --method sigma --k .1 --dataset birds --split test --picture tame
+cp parsed tame.json
+json eval one birds --split test --compare tame.safetensors
+python3 -c 'import json
+told, found = json.load(open("tame.json"))["accuracy"], json.load(open("parsed"))
+c = found["comparison"]
+assert told["pictures"] == found["metrics"]["n"] and told["flips"] == c["flips"]
+assert abs(told["before"] - found["metrics"]["accuracy"]) < 1e-6
+assert abs(told["after"] - c["other_metrics"]["accuracy"]) < 1e-6' ||
+    fault "weights adjust --dataset does not tell what eval finds: $(tail -c 200 tame.json)"
+[ -s tame.png ] && [ -s tame.svg ] || fault "weights adjust --picture writes no picture"
 grep -qE '(src|href)="(https?:)?//' report/report.html && fault "report.html fetches something from elsewhere"
 SISKIN_CPU=c ok classify mmse.skn clips/feeder-02.mp4 --json && sed 's/"ms":[^,}]*//g' out >c.json
 ok classify mmse.skn clips/feeder-02.mp4 --json && sed 's/"ms":[^,}]*//g' out >fast.json

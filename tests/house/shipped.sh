@@ -45,4 +45,16 @@ print("%.2f" % (100 * rows[sys.argv[2]]))' "$model.$crops.json" "$name") || { fa
     # One picture of a source of fifty is two points; decoders may differ by a level between versions.
     awk -v a="$got" -v b="$claim" 'BEGIN { exit !(a - b < 2.2 && b - a < 2.2) }' || fault "$model: $got is not the claimed $claim"
 done <figures
+
+# Weights clamped at one deviation ruin the model, and `weights adjust --dataset` says by how much.
+adjusted="weights adjust $models/bird-small.safetensors -o tame.safetensors --method sigma --k 1"
+"$siskin" $adjusted --dataset set --split test --json -q >adjusted.json &&
+    "$siskin" eval "$models/bird-small.safetensors" set --json -q >before.json &&
+    "$siskin" eval tame.safetensors set --json -q >after.json || fault "weights adjust --dataset, or eval of what it wrote, fails"
+python3 -c 'import json
+told, before, after = (json.load(open(f)) for f in ("adjusted.json", "before.json", "after.json"))
+told = told["accuracy"]
+assert told["flips"] > 0 and told["pictures"] == after["metrics"]["n"]
+assert abs(told["before"] - before["metrics"]["accuracy"]) < 1e-6
+assert abs(told["after"] - after["metrics"]["accuracy"]) < 1e-6' || fault "weights adjust --dataset: $(tail -c 200 adjusted.json)"
 exit $bad
