@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
 #include "board.h"
 
@@ -23,12 +22,6 @@ typedef struct engine {
 static int told(const char *message) {
     fprintf(stderr, "siskin-board: %s\n", message);
     return 1;
-}
-
-static double now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
 }
 
 static void engine_close(engine *e) {
@@ -66,10 +59,10 @@ static void engine_run(engine *e, const uint8_t *picture) {
     if (e->npu) {
         sk_npu_run(e->npu, picture, e->logits, &e->outcome);
     } else {
-        const double start = now_ms();
+        const double start = sk_npu_clock();
         sk_rt_run(e->rt, picture, e->codes, NULL);
         sk_rt_logits(e->rt, e->codes, e->logits);
-        e->outcome = (sk_npu_outcome){.on_cpu = 1, .ms = now_ms() - start};
+        e->outcome = (sk_npu_outcome){.on_cpu = 1, .ms = sk_npu_clock() - start};
     }
     sk_rt_softmax(e->rt, e->logits, e->p);
 }

@@ -55,6 +55,7 @@ const sk_npu_info *sk_npu_get_info(const sk_npu *npu);
  * tried again until the deadline, then the CPU answers. After a picture without an answer the NPU rests for 8 pictures,
  * twice as many each further time up to 64, because a failed run blocks the board for seconds. */
 void sk_npu_run(sk_npu *npu, const uint8_t *image, float *logits, sk_npu_outcome *outcome);
+double sk_npu_clock(void); /* milliseconds, monotonic: what `ms` is measured with */
 
 #ifdef __cplusplus
 }

@@ -11,7 +11,7 @@
 #define REST_FIRST 8
 #define REST_MOST 64
 
-static double now_ms(void) {
+double sk_npu_clock(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
@@ -74,7 +74,7 @@ static const char *run_tries(sk_npu *npu, double start, int *tries) {
         }
         why = run_once(npu, *tries);
         ++*tries;
-    } while (why && now_ms() - start < npu->deadline_ms);
+    } while (why && sk_npu_clock() - start < npu->deadline_ms);
     return why;
 }
 
@@ -84,7 +84,7 @@ static void run_cpu(sk_npu *npu, const uint8_t *image, float *logits) {
 }
 
 void sk_npu_run(sk_npu *npu, const uint8_t *image, float *logits, sk_npu_outcome *outcome) {
-    const double start = now_ms();
+    const double start = sk_npu_clock();
     *outcome = (sk_npu_outcome){0};
     const char *why = NULL;
     if (npu->rest > 0) {
@@ -109,7 +109,7 @@ void sk_npu_run(sk_npu *npu, const uint8_t *image, float *logits, sk_npu_outcome
         npu->next_rest = 0;
         take_answer(npu, logits);
     }
-    outcome->ms = now_ms() - start;
+    outcome->ms = sk_npu_clock() - start;
     if (!outcome->on_cpu && outcome->ms > npu->deadline_ms) {
         snprintf(outcome->note, sizeof outcome->note, "late: %.0f ms in %d tries of the NPU", outcome->ms,
                  outcome->tries);

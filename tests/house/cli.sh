@@ -3,22 +3,10 @@
 # cli.sh PROGRAM: the program from outside: help, mistakes in the call, missing and broken files, a full disk.
 set -u
 siskin=$(realpath "$1") bad=0
+. "$(dirname "$(realpath "$0")")/expect.sh"
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
-
-# expect CODE WORDS ARGS...: exit code, nothing on stdout, one line on stderr that holds WORDS.
-expect() {
-    code=$1 words=$2
-    shift 2
-    "$siskin" "$@" >out 2>err </dev/null
-    got=$?
-    if [ $got != "$code" ] || [ -s out ] || [ "$(wc -l <err)" != 1 ] || ! grep -qF -- "$words" err; then
-        echo "siskin $*: exit $got instead of $code, or not one line on stderr with \"$words\":"
-        head -n 5 out err
-        bad=1
-    fi
-}
 
 verbs=$("$siskin" --help | awk '/^  [a-z]/ { print $1 }')
 [ "$(echo "$verbs" | wc -l)" -ge 9 ] || { echo "siskin --help names too few verbs: $verbs"; bad=1; }

@@ -8,26 +8,12 @@ source=$1 siskin=$(realpath "$2") bad=0
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
-fault() { echo "FAULT: $*"; bad=1; }
+. "$source/tests/house/expect.sh"
 mkdir tmp board files wrong empty
 export TMPDIR=$dir/tmp SISKIN_RKNN=$dir/toolkit STANDIN= STANDIN_PIDS=$dir/pids STANDIN_BOARD=$dir/board STANDIN_ADB=
 plain=$PATH
 PATH=$source/tests/standin/bin:$PATH
 
-# expect CODE WORDS ARGS...: exit code, one line on stderr that holds WORDS, within 15 seconds, nothing left behind.
-expect() {
-    code=$1 words=$2
-    shift 2
-    begin=$(date +%s)
-    "$siskin" "$@" >out 2>err </dev/null
-    got=$?
-    if [ $got != "$code" ] || [ "$(wc -l <err)" != 1 ] || ! grep -qF -- "$words" err; then
-        fault "siskin $* ($STANDIN_ADB $STANDIN): exit $got instead of $code, or not one line on stderr with \"$words\":"
-        head -n 5 out err
-    fi
-    [ $(($(date +%s) - begin)) -lt 15 ] || fault "siskin $*: took longer than 15 seconds"
-    [ -z "$(ls tmp)" ] || { fault "siskin $*: left tmp/$(ls tmp)"; rm -rf tmp/*; }
-}
 # finding WORDS: check says that the board is not ready, in these words.
 finding() {
     "$siskin" rknn board check --json >out 2>err

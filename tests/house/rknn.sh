@@ -8,23 +8,10 @@ source=$1 siskin=$(realpath "$2") maker=$(realpath "$3") bad=0
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
-fault() { echo "FAULT: $*"; bad=1; }
+. "$source/tests/house/expect.sh"
+halves="bird.rknn bird.rknn.part"
 mkdir tmp
 export TMPDIR=$dir/tmp SISKIN_RKNN=$dir/toolkit STANDIN= STANDIN_PIDS=$dir/pids
-
-# expect CODE WORDS ARGS...: exit code, nothing on stdout, one line on stderr that holds WORDS, nothing left behind.
-expect() {
-    code=$1 words=$2
-    shift 2
-    "$siskin" "$@" >out 2>err </dev/null
-    got=$?
-    if [ $got != "$code" ] || [ -s out ] || [ "$(wc -l <err)" != 1 ] || ! grep -qF -- "$words" err; then
-        fault "siskin $*: exit $got instead of $code, or not one line on stderr with \"$words\":"
-        head -n 5 out err
-    fi
-    [ -z "$(ls tmp)" ] || { fault "siskin $*: left tmp/$(ls tmp)"; rm -rf tmp/*; }
-    for left in bird.rknn bird.rknn.part; do [ ! -e $left ] || { fault "siskin $*: left $left"; rm -f $left; }; done
-}
 
 python3 "$source/tests/plain_pictures.py" pictures
 "$siskin" import pictures -o birds -q && "$siskin" split birds --ratio 6:2:2 --seed 1 -q || { echo "no dataset"; exit 1; }
