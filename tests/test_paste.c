@@ -261,10 +261,12 @@ static void training_picture(void **state)
     sk_image image = thing(200, 150, .5, .5, .3, .25, inside), ground = flat(300, 200, 150);
     const sk_augment options = {.paste = 1, .paste_min = .1f, .cut = .5f, .cut_max = .5f};
     double least = 1, most = 0;
+    sk_mask mask;
+    assert_int_equal(sk_mask_find(&image, &mask, NULL), SK_OK);
     for (uint64_t i = 0; i < 100; i++) {
         sk_rng one = sk_rng_make(1, 2, i), two = one;
-        assert_int_equal(sk_paste_train(&image, &ground, &options, &one, SIZE, a, NULL), SK_OK);
-        assert_int_equal(sk_paste_train(&image, &ground, &options, &two, SIZE, b, NULL), SK_OK);
+        assert_int_equal(sk_paste_train(&image, &mask, &ground, &options, &one, SIZE, a, NULL), SK_OK);
+        assert_int_equal(sk_paste_train(&image, &mask, &ground, &options, &two, SIZE, b, NULL), SK_OK);
         assert_memory_equal(a, b, SIZE * SIZE * 3);
         int box[4];
         changed_box(&(sk_image){SIZE, SIZE, a}, 150, box);
@@ -279,7 +281,7 @@ static void training_picture(void **state)
         const long before = sk_memory_live();
         sk_rng rng = sk_rng_make(1, 2, 3);
         sk_memory_fail_at(n, 1);
-        const sk_status status = sk_paste_train(&image, &ground, &options, &rng, SIZE, a, NULL);
+        const sk_status status = sk_paste_train(&image, &mask, &ground, &options, &rng, SIZE, a, NULL);
         sk_memory_fail_at(-1, 0);
         assert_true(status == SK_ERR_MEMORY || (status == SK_OK && n > 3));
         assert_int_equal(sk_memory_live(), before);

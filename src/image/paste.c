@@ -272,18 +272,19 @@ sk_status sk_ground_crop(const sk_image *ground, sk_rng *rng, int size, uint8_t 
                           size, out, err);
 }
 
-sk_status sk_paste_train(const sk_image *picture, const sk_image *ground, const sk_augment *options, sk_rng *rng,
-                         int size, uint8_t *out, sk_error *err)
+sk_status sk_paste_train(const sk_image *picture, const sk_mask *found, const sk_image *ground,
+                         const sk_augment *options, sk_rng *rng, int size, uint8_t *out, sk_error *err)
 {
     sk_image canvas = {size, size, out};
-    sk_mask mask;
+    sk_mask mask = *found;
     const float least = clamp(options->paste_min, 0.02f, SIDE_MAX_TRAIN);
     sk_place_range range = {.side_min = least, .side_max = SIDE_MAX_TRAIN};
-    sk_status status = sk_ground_crop(ground, rng, size, out, err);
-    if (status == SK_OK)
-        status = sk_mask_guess(picture, sk_rng_next(rng), &mask, err);
+    const sk_status status = sk_ground_crop(ground, rng, size, out, err);
     if (status != SK_OK)
         return status;
+    const uint64_t seed = sk_rng_next(rng);
+    if (!mask.separated)
+        sk_mask_oval(seed, &mask);
     if (sk_rng_uniform(rng) < (double)options->cut)
         range.cut_max = options->cut_max;
     sk_place place = sk_place_draw(&mask, picture, size, size, &range, rng);

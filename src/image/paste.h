@@ -23,6 +23,10 @@ typedef struct sk_mask {
  * Kolmogorov, Blake 2004, without its graph cut), an oval as the prior, the edge led by the picture (He, Sun, Tang
  * 2010). `seed` shapes the oval's edge only. */
 sk_status sk_mask_guess(const sk_image *picture, uint64_t seed, sk_mask *out, sk_error *err);
+/* Its two steps, for who pastes a picture more than once: what the picture tells, which is the costly one and no matter
+ * of chance; the oval of a mask that is not separated, which until then has its width and height alone. */
+sk_status sk_mask_find(const sk_image *picture, sk_mask *out, sk_error *err);
+void sk_mask_oval(uint64_t seed, sk_mask *mask);
 
 /* ---- place -------------------------------------------------------------------------------------- */
 /* The rectangle that the whole picture, transparent parts included, takes in the ground, in pixels of the ground; it
@@ -56,8 +60,8 @@ sk_status sk_ground_crop(const sk_image *ground, sk_rng *rng, int size, uint8_t 
 
 /* The picture of training: a piece of the ground with `picture` pasted on it, between options->paste_min of the side
  * and .8; half of the objects stand against the light. With the chance options->cut up to options->cut_max of the
- * object lies outside. Writes size x size x 3 bytes. */
-sk_status sk_paste_train(const sk_image *picture, const sk_image *ground, const sk_augment *options, sk_rng *rng,
-                         int size, uint8_t *out, sk_error *err);
+ * object lies outside. `found`: what sk_mask_find says of the picture. Writes size x size x 3 bytes. */
+sk_status sk_paste_train(const sk_image *picture, const sk_mask *found, const sk_image *ground,
+                         const sk_augment *options, sk_rng *rng, int size, uint8_t *out, sk_error *err);
 
 #endif

@@ -63,6 +63,18 @@ static void box_mean(work *w, const float *in, int r, float *out)
     }
 }
 
+/* Point i of a side of `count`: -1 to 1. */
+static float from_middle(int i, int count)
+{
+    return ((float)i + 0.5f) / (float)count * 2 - 1;
+}
+
+/* 1 inside, falling to 0 at the picture's edge. */
+static float edge_of(float x, float y)
+{
+    return fminf(1, fmaxf(0, (1 - fmaxf(fabsf(x), fabsf(y))) / (1 - EDGE) - 0.35f));
+}
+
 static void describe(work *w)
 {
     for (int i = 0; i < w->count; i++) {
@@ -70,12 +82,11 @@ static void describe(work *w)
         w->color[0][i] = w->a[i] = (r + g + b) * 0.27f;
         w->color[1][i] = r - g;
         w->color[2][i] = (r + g) * 0.4f - b * 0.8f;
-        const float x = ((float)(i % w->width) + 0.5f) / (float)w->width * 2 - 1;
-        const float y = ((float)(i / w->width) + 0.5f) / (float)w->height * 2 - 1;
+        const float x = from_middle(i % w->width, w->width), y = from_middle(i / w->width, w->height);
         const float square = fmaxf(fabsf(x), fabsf(y));
         w->round[i] = sqrtf(x * x + y * y);
         w->oval[i] = OVAL * (0.85f - w->round[i]);
-        w->edge[i] = fminf(1, fmaxf(0, (1 - square) / (1 - EDGE) - 0.35f));
+        w->edge[i] = edge_of(x, y);
         /* Things stand on the ground: the middle of the lower border is as often the object's as the ground's. */
         w->border[i] = square > 0.88f && !(y > 0.5f && fabsf(x) < 0.75f);
     }
@@ -328,8 +339,25 @@ static int is_separated(const work *w)
            middle > 0.3f * (float)middles;
 }
 
+/* Opacity from what the mask says at a point, and from how far the point is from the picture's edge. */
+static uint8_t opacity(float p, float edge)
+{
+    /* The outer half of the soft edge shows the picture's own surroundings: left out. */
+    const float t = fminf(1, fmaxf(0, (p - 0.4f) / 0.5f));
+    const float alpha = t * t * (3 - 2 * t) * fminf(1, edge * 1.5f);
+    return (uint8_t)lrintf(alpha * 255);
+}
+
+static void clear_edge(sk_mask *mask)
+{
+    for (int y = 0; y < mask->height; y++)
+        mask->alpha[y * mask->width] = mask->alpha[(y + 1) * mask->width - 1] = 0;
+    memset(mask->alpha, 0, (size_t)mask->width);
+    memset(mask->alpha + (mask->height - 1) * mask->width, 0, (size_t)mask->width);
+}
+
 /* The way out: an oval whose edge wanders, so that no two leave the same trace. */
-static void ragged_oval(work *w, uint64_t seed)
+void sk_mask_oval(uint64_t seed, sk_mask *mask)
 {
     sk_rng rng = sk_rng_make(seed, 0x0a7a1, 0);
     float size[4], phase[4];
@@ -337,32 +365,18 @@ static void ragged_oval(work *w, uint64_t seed)
         size[k] = (0.02f + 0.06f * (float)sk_rng_uniform(&rng)) / (1 + 0.3f * (float)k);
         phase[k] = 6.2831853f * (float)sk_rng_uniform(&rng);
     }
-    for (int i = 0; i < w->count; i++) {
-        const float x = ((float)(i % w->width) + 0.5f) / (float)w->width * 2 - 1;
-        const float y = ((float)(i / w->width) + 0.5f) / (float)w->height * 2 - 1;
+    for (int i = 0; i < mask->width * mask->height; i++) {
+        const float x = from_middle(i % mask->width, mask->width), y = from_middle(i / mask->width, mask->height);
         const float angle = atan2f(y, x);
         float limit = 0.68f;
         for (int k = 0; k < 4; k++)
             limit += size[k] * sinf((float)(k + 2) * angle + phase[k]);
-        w->p[i] = 0.5f + (limit - sqrtf(x * x + y * y)) * 1.6f;
+        mask->alpha[i] = opacity(0.5f + (limit - sqrtf(x * x + y * y)) * 1.6f, edge_of(x, y));
     }
+    clear_edge(mask);
 }
 
-static void finish(work *w, sk_mask *out)
-{
-    for (int i = 0; i < w->count; i++) {
-        /* The outer half of the soft edge shows the picture's own surroundings: left out. */
-        const float t = fminf(1, fmaxf(0, (w->p[i] - 0.4f) / 0.5f));
-        const float alpha = t * t * (3 - 2 * t) * fminf(1, w->edge[i] * 1.5f);
-        out->alpha[i] = (uint8_t)lrintf(alpha * 255);
-    }
-    for (int y = 0; y < w->height; y++)
-        out->alpha[y * w->width] = out->alpha[(y + 1) * w->width - 1] = 0;
-    memset(out->alpha, 0, (size_t)w->width);
-    memset(out->alpha + (w->height - 1) * w->width, 0, (size_t)w->width);
-}
-
-sk_status sk_mask_guess(const sk_image *picture, uint64_t seed, sk_mask *out, sk_error *err)
+sk_status sk_mask_find(const sk_image *picture, sk_mask *out, sk_error *err)
 {
     memset(out, 0, sizeof *out);
     if (!picture->data || picture->width < 1 || picture->height < 1)
@@ -372,8 +386,8 @@ sk_status sk_mask_guess(const sk_image *picture, uint64_t seed, sk_mask *out, sk
         return sk_fail_memory(err, "the mask of a picture");
     const int wide = picture->width > picture->height, longer = wide ? picture->width : picture->height;
     const int other = (int)((int64_t)(wide ? picture->height : picture->width) * SIDE / longer);
-    w->width = wide ? SIDE : other < LEAST ? LEAST : other;
-    w->height = wide ? (other < LEAST ? LEAST : other) : SIDE;
+    out->width = w->width = wide ? SIDE : other < LEAST ? LEAST : other;
+    out->height = w->height = wide ? (other < LEAST ? LEAST : other) : SIDE;
     w->count = w->width * w->height;
     const sk_status status = sk_image_resize(picture, NULL, w->width, w->height, w->pixels, err);
     if (status == SK_OK) {
@@ -386,12 +400,18 @@ sk_status sk_mask_guess(const sk_image *picture, uint64_t seed, sk_mask *out, sk
             follow_edges(w);
             out->separated = is_separated(w);
         }
-        if (!out->separated)
-            ragged_oval(w, seed);
-        out->width = w->width;
-        out->height = w->height;
-        finish(w, out);
+        for (int i = 0; out->separated && i < w->count; i++)
+            out->alpha[i] = opacity(w->p[i], w->edge[i]);
+        clear_edge(out);
     }
     sk_free(w);
+    return status;
+}
+
+sk_status sk_mask_guess(const sk_image *picture, uint64_t seed, sk_mask *out, sk_error *err)
+{
+    const sk_status status = sk_mask_find(picture, out, err);
+    if (status == SK_OK && !out->separated)
+        sk_mask_oval(seed, out);
     return status;
 }

@@ -5,6 +5,7 @@
  * carried from batch to batch but the position, which is what makes a resumed run equal to an unbroken one. */
 #include "train/loader.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "image/augment.h"
@@ -26,6 +27,7 @@ struct sk_loader {
     sk_draw *draws;      /* of this epoch */
     uint32_t *grounds;   /* training: samples without a bird, clip frames first */
     size_t ground_count, clip_ground_count;
+    _Atomic(sk_mask *) *masks; /* training: of each sample that was pasted before, else NULL */
     size_t count, position;
     int epoch;
     uint8_t *images;
@@ -62,6 +64,8 @@ static sk_status list_entries(sk_loader *loader, sk_error *err) {
 
 /* What pictures may be pasted on: every picture of the part that is labelled nobird, once each. */
 static sk_status list_grounds(sk_loader *loader, sk_error *err) {
+    loader->masks = sk_calloc(sk_dataset_size(loader->dataset) + 1, sizeof *loader->masks);
+    if (!loader->masks) return sk_fail_memory(err, "the list of masks");
     loader->grounds = sk_calloc(loader->entry_count ? loader->entry_count : 1, sizeof *loader->grounds);
     if (!loader->grounds) return sk_fail_memory(err, "the list of empty frames");
     for (int clips = 1; clips >= 0; clips--) {
@@ -137,6 +141,8 @@ void sk_loader_free(sk_loader *loader) {
     sk_free(loader->entries);
     sk_free(loader->draws);
     sk_free(loader->grounds);
+    for (size_t i = 0; loader->masks && i < sk_dataset_size(loader->dataset); i++) sk_free(loader->masks[i]);
+    sk_free(loader->masks);
     sk_sampler_free(loader->sampler);
     sk_free(loader->images);
     sk_free(loader->labels);
@@ -168,6 +174,22 @@ static uint32_t draw_ground(const sk_loader *loader, sk_rng *rng) {
     return loader->grounds[clips + sk_rng_below(rng, (uint32_t)others)];
 }
 
+/* The mask of a sample is found once in a run: it takes longer than all else that pasting does. When two threads want
+ * the same one at a time, both find the same. */
+static sk_status find_mask(const sk_loader *loader, uint32_t sample, const sk_image *image, const sk_mask **out,
+                           sk_error *err) {
+    sk_mask *there = NULL, *mask;
+    *out = atomic_load(&loader->masks[sample]);
+    if (*out) return SK_OK;
+    *out = mask = sk_alloc(1, sizeof *mask);
+    if (!mask) return sk_fail_memory(err, "the mask of a picture");
+    const sk_status status = sk_mask_find(image, mask, err);
+    if (status == SK_OK && atomic_compare_exchange_strong(&loader->masks[sample], &there, mask)) return SK_OK;
+    sk_free(mask);
+    *out = there;
+    return status;
+}
+
 static sk_status prepare(const sk_loader *loader, const entry *item, uint8_t *out, sk_error *err) {
     sk_image image = {0};
     sk_cache_image(loader->cache, item->sample, &image);
@@ -182,7 +204,9 @@ static sk_status prepare(const sk_loader *loader, const entry *item, uint8_t *ou
         return sk_transform_train(&image, augment, &rng, size, out, err);
     sk_image ground = {0};
     sk_cache_image(loader->cache, draw_ground(loader, &paste), &ground);
-    const sk_status status = sk_paste_train(&image, &ground, augment, &paste, size, out, err);
+    const sk_mask *mask;
+    sk_status status = find_mask(loader, item->sample, &image, &mask, err);
+    if (status == SK_OK) status = sk_paste_train(&image, mask, &ground, augment, &paste, size, out, err);
     return status == SK_OK ? sk_transform_camera(augment, &rng, size, out, err) : status;
 }
 
