@@ -14,6 +14,10 @@ static const cli_option options[] = {
     {'c', "calibration", CLI_STRING, "DATASET", NULL, "compare: dataset whose training part is calibrated with"},
     {'a', "algorithm", CLI_CHOICE, "NAME", "normal", "compare: range of activations",
      .choices = "normal|mmse|kl_divergence"},
+    {0, "method", CLI_CHOICE, "NAME", "channel", "compare: scale of weights per channel or per layer",
+     .choices = "channel|layer"},
+    {0, "split", CLI_CHOICE, "PART", "train",
+     "compare: part whose verdicts are counted; train: the calibration pictures", .choices = "train|val|test"},
     {0, "device", CLI_STRING, "SERIAL", NULL, "board: which one, if several are connected"},
     {0, "files", CLI_STRING, "DIR", NULL, "board setup: folder with the vendor's librknnmrt.so and rknn_server"},
     {0, "dry-run", CLI_FLAG, NULL, NULL, "board setup: only show the steps"},
@@ -205,7 +209,7 @@ static void compare_text(const sk_rknn_comparison *r) {
     }
     if (r->first < 0) printf("\nno layer's cosine is below %g\n", SK_RKNN_ALIKE);
     else printf("\nfirst layer that differs (cosine below %g): %s\n", SK_RKNN_ALIKE, r->layers[r->first].name);
-    printf("same verdict on %d calibration pictures: ours and theirs %d, ours and float %d, theirs and float %d\n",
+    printf("same verdict on %d pictures: ours and theirs %d, ours and float %d, theirs and float %d\n",
            r->pictures, r->own_theirs, r->own_float, r->theirs_float);
 }
 
@@ -216,19 +220,23 @@ static int compare(cli *c) {
     sk_model *model = NULL;
     sk_dataset *dataset = NULL;
     sk_cache *cache = NULL;
+    sk_split part = SK_SPLIT_TRAIN;
     size_t bad = 0;
     if (!cli_given(c, "calibration")) return cli_usage(c, "compare needs --calibration DATASET");
     o.toolkit = cli_string(c, "dir");
     o.target = cli_given(c, "target") ? cli_string(c, "target") : o.target;
     o.pictures = (int)cli_int(c, "pictures");
+    o.by_layer = cli_string(c, "method")[0] == 'l';
     sk_status status = sk_rknn_algorithm_parse(cli_string(c, "algorithm"), &o.algorithm, &err);
+    if (!status) status = sk_split_parse(cli_string(c, "split"), &part, &err);
     if (!status) status = sk_model_read(cli_arg(c, 1), &model, &err);
     if (!status) status = sk_dataset_open(cli_string(c, "calibration"), &dataset, &err);
     if (!status)
         status = sk_cache_open(dataset, (int)cli_int(c, "max-bad"), (int)cli_int(c, "threads"), cli_hooks(c), &cache,
                                &bad, &err);
     if (!status)
-        status = sk_rknn_compare(model, dataset, cache, &o, (int)cli_int(c, "tensors"), cli_hooks(c), &result, &err);
+        status = sk_rknn_compare(model, dataset, cache, &o, (int)cli_int(c, "tensors"), part, cli_hooks(c), &result,
+                                 &err);
     sk_cache_close(cache);
     sk_dataset_close(dataset);
     sk_model_free(model);
@@ -330,10 +338,10 @@ const cli_verb verb_rknn = {
         "info tells what can be read of a .rknn without the vendor's software: versions, chip, input, memory, the "
         "model's card, and a hash of its commands and weights, which conversions of the same input share (the files "
         "differ: the toolkit leaves parts of its memory in them).\n\n"
-        "compare quantises the float MODEL twice with the same pictures, by siskin quantize and by the toolkit, and "
-        "sets every tensor of ours beside the one of the vendor's simulator: cosine, error, both beside float, the "
-        "first layer that differs, and on how many of the pictures the verdicts agree. For a whole part of a "
-        "dataset: siskin eval --backend rknn-sim --compare.\n\n"
+        "compare has the toolkit quantise the float MODEL and sets every tensor of our forecast of it beside the one "
+        "of the vendor's simulator: cosine, error, both beside float, the first layer that differs, and on how many "
+        "pictures the verdicts agree. The algorithm normal is forecast from the calibration pictures alone, mmse and "
+        "kl_divergence with the ranges that the toolkit found.\n\n"
         "board check asks a board that is connected by USB, through adb, what is on it, and says what keeps models "
             "from "
         "running there (exit status 3). board setup puts the vendor's library and server onto it, stops rkipc and "

@@ -90,6 +90,13 @@ typedef struct sk_layer {
     int has_bn;        /* conv.bias absent, batch norm follows */
     uint64_t macs, params;
 } sk_layer;
+/* Places, and values, of a layer's output. */
+static inline size_t sk_layer_pixels(const sk_layer *layer) {
+    return (size_t)layer->out_h * (size_t)layer->out_w;
+}
+static inline size_t sk_layer_values(const sk_layer *layer) {
+    return sk_layer_pixels(layer) * (size_t)layer->out_c;
+}
 size_t sk_model_layer_count(const sk_model *model);
 const sk_layer *sk_model_layer(const sk_model *model, size_t index);
 /* Folded weights of a CONV, DEPTHWISE, POINTWISE or LINEAR layer: weight[out_c][kernel][kernel][in_c per group]

@@ -69,6 +69,9 @@ typedef struct sk_quant_pictures {
  * MEMORY. */
 sk_status sk_quant_draw(const sk_card *card, const sk_dataset *dataset, const sk_cache *cache, int pictures,
                         uint64_t seed, const sk_hooks *hooks, sk_quant_pictures *out, sk_error *err);
+/* All readable pictures of a part, in the dataset's order, prepared likewise. Errors: DATA (there is none), MEMORY. */
+sk_status sk_quant_gather(const sk_card *card, const sk_dataset *dataset, const sk_cache *cache, sk_split part,
+                          sk_quant_pictures *out, sk_error *err);
 void sk_quant_pictures_free(sk_quant_pictures *pictures);
 
 /* One layer of an int8 model against the float one's. */
@@ -102,6 +105,34 @@ typedef struct sk_quant_report {
  * docs/formats.md) aside and renames it. Arithmetic: docs/int8.md; steps: docs/quantization.md. */
 sk_status sk_quantize(sk_model *model, const sk_dataset *calibration, const sk_cache *cache, const char *path,
                       const sk_quant_options *options, const sk_hooks *hooks, sk_quant_report *report, sk_error *err);
+
+/* ---- the vendor's int8, forecast ------------------------------------------------------------------------------- */
+/* The network as the simulator of rknn-toolkit2 2.5.0 computes it for its NPU (docs/rknn.md): asymmetric weights per
+ * channel or per layer, pools in windows of 7, a rounding ahead of some activations. */
+typedef struct sk_vendor sk_vendor;
+/* Scale and zero point of the codes -128..127 of one tensor under the toolkit's name; count 1, or one pair per output
+ * channel. */
+typedef struct sk_vendor_range {
+    const char *name;
+    size_t count;
+    const float *scale, *zero;
+} sk_vendor_range;
+/* With all that the pictures show as ranges, as the toolkit's algorithm `normal` chooses them; by_layer: one scale per
+ * weight tensor. *out is released with sk_vendor_free. Errors: UNSUPPORTED (a network with other pools), CANCELLED,
+ * MEMORY. */
+sk_status sk_vendor_observe(const sk_model *model, const sk_quant_pictures *pictures, int by_layer,
+                            const sk_hooks *hooks, sk_vendor **out, sk_error *err);
+/* With the ranges that the toolkit itself chose, whatever its algorithm. Errors: as sk_vendor_observe, and MISMATCH
+ * (a tensor is missing in `ranges`, or has another number of channels). */
+sk_status sk_vendor_take(const sk_model *model, const sk_vendor_range *ranges, size_t count, sk_vendor **out,
+                         sk_error *err);
+void sk_vendor_free(sk_vendor *net);
+/* Called after each layer with its output, NHWC real values. */
+typedef void (*sk_vendor_tap)(void *user, size_t layer, const float *data);
+/* image: size x size x 3 RGB bytes; logits: classes real values; features: pooled ones, or NULL; tap may be NULL. One
+ * thread at a time. */
+void sk_vendor_run(sk_vendor *net, const uint8_t *image, float *logits, float *features, sk_vendor_tap tap,
+                   void *user);
 
 /* Float ONNX, opset 13, IR 8, input "input" [1,3,S,S] normalised RGB, output "logits" [1,classes], batch norm folded,
  * hard-swish as HardSigmoid(alpha 1/6, beta 1/2) * x; metadata_props carry the card. */

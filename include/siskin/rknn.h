@@ -96,7 +96,7 @@ sk_status sk_rknn_convert(const sk_model *model, const sk_dataset *calibration, 
 sk_status sk_rknn_simulate(const sk_model *model, const sk_dataset *calibration, const sk_cache *cache,
                            const sk_rknn_options *options, const sk_hooks *hooks, sk_classifier **out, sk_error *err);
 
-/* ---- comparison: our int8 beside the vendor's, layer by layer ---------------------------------------------------- */
+/* ---- comparison: our forecast beside the vendor's int8, layer by layer ------------------------------------------- */
 #define SK_RKNN_ALIKE 0.99 /* cosine below which two tensors are said to differ */
 typedef struct sk_rknn_pair {
     char name[64];     /* of the layer */
@@ -109,14 +109,15 @@ typedef struct sk_rknn_comparison {
     sk_rknn_pair *layers;
     size_t count, found;
     int first;         /* layer with a cosine below SK_RKNN_ALIKE, -1: none */
-    int pictures, own_theirs, own_float, theirs_float; /* verdicts that are the same, of so many calibration pictures */
+    int pictures, own_theirs, own_float, theirs_float; /* verdicts that are the same, of so many pictures */
 } sk_rknn_comparison;
-/* Quantises `model` by our arithmetic and by the toolkit, with the same pictures; sets the tensors of the first
- * `pictures` of them side by side (some ten seconds each), the verdicts of all. Ours has the same observer and
- * nothing that the vendor's converter lacks. Errors: as sk_rknn_convert. */
+/* Has the toolkit quantise `model` and forecasts it by ourselves (sk_vendor): `normal` from the same pictures alone,
+ * mmse and kl_divergence with the ranges that the toolkit found. Sets the tensors of the first `pictures` calibration
+ * pictures side by side (some ten seconds each), and the verdicts of all pictures of `part`, of SK_SPLIT_TRAIN the
+ * calibration pictures alone. Errors: as sk_rknn_convert; MISMATCH, UNSUPPORTED: the toolkit is of another version. */
 sk_status sk_rknn_compare(sk_model *model, const sk_dataset *calibration, const sk_cache *cache,
-                          const sk_rknn_options *options, int pictures, const sk_hooks *hooks, sk_rknn_comparison *out,
-                          sk_error *err);
+                          const sk_rknn_options *options, int pictures, sk_split part, const sk_hooks *hooks,
+                          sk_rknn_comparison *out, sk_error *err);
 void sk_rknn_comparison_free(sk_rknn_comparison *comparison);
 
 /* ---- a board that is connected by USB, reached through adb ------------------------------------------------------- */

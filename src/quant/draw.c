@@ -8,20 +8,21 @@
 
 #define DRAW_STREAM 0x71756e74 /* keeps this draw apart from every other one of the same seed */
 
-/* The readable pictures of the training part. */
-static sk_status find(const sk_dataset *dataset, const sk_cache *cache, size_t **out, size_t *found, sk_error *err) {
+/* The readable pictures of a part. */
+static sk_status find(const sk_dataset *dataset, const sk_cache *cache, sk_split part, size_t **out, size_t *found,
+                      sk_error *err) {
     const size_t total = sk_dataset_size(dataset);
     size_t *list = sk_alloc(total ? total : 1, sizeof *list);
     *found = 0;
     if (!(*out = list)) return sk_fail_memory(err, "the list of pictures");
     for (size_t i = 0; i < total; i++) {
         sk_image image = {0};
-        if (sk_dataset_sample(dataset, i)->split == SK_SPLIT_TRAIN) sk_cache_image(cache, i, &image);
+        if (sk_dataset_sample(dataset, i)->split == part) sk_cache_image(cache, i, &image);
         if (image.data) list[(*found)++] = i;
     }
     if (*found) return SK_OK;
-    return sk_fail(err, SK_ERR_DATA, "%s has no readable picture in its training part: run siskin split first",
-                   sk_dataset_dir(dataset));
+    return sk_fail(err, SK_ERR_DATA, "%s has no readable picture in its %s part: run siskin split first",
+                   sk_dataset_dir(dataset), part == SK_SPLIT_TRAIN ? "training" : sk_split_name(part));
 }
 
 static sk_status prepare(const sk_card *card, const sk_dataset *dataset, const sk_cache *cache, const size_t *list,
@@ -47,7 +48,7 @@ sk_status sk_quant_draw(const sk_card *card, const sk_dataset *dataset, const sk
     memset(out, 0, sizeof *out);
     if (pictures < 1 || pictures > 100000)
         return sk_fail(err, SK_ERR_ARGUMENT, "calibration needs 1 to 100000 pictures");
-    sk_status status = find(dataset, cache, &list, &found, err);
+    sk_status status = find(dataset, cache, SK_SPLIT_TRAIN, &list, &found, err);
     if (status == SK_OK) {
         out->count = found < (size_t)pictures ? (int)found : pictures;
         if (out->count < pictures)
@@ -60,6 +61,18 @@ sk_status sk_quant_draw(const sk_card *card, const sk_dataset *dataset, const sk
         }
         status = prepare(card, dataset, cache, list, out, err);
     }
+    sk_free(list);
+    if (status != SK_OK) sk_quant_pictures_free(out);
+    return status;
+}
+
+sk_status sk_quant_gather(const sk_card *card, const sk_dataset *dataset, const sk_cache *cache, sk_split part,
+                          sk_quant_pictures *out, sk_error *err) {
+    size_t *list = NULL, found = 0;
+    memset(out, 0, sizeof *out);
+    sk_status status = find(dataset, cache, part, &list, &found, err);
+    out->count = (int)found;
+    if (status == SK_OK) status = prepare(card, dataset, cache, list, out, err);
     sk_free(list);
     if (status != SK_OK) sk_quant_pictures_free(out);
     return status;

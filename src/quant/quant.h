@@ -32,12 +32,6 @@ static inline int sk_layer_taps(const sk_layer *l) {
 static inline int sk_layer_depth(const sk_layer *l) {
     return sk_layer_taps(l) * (l->op == SK_OP_DEPTHWISE ? 1 : l->in_c);
 }
-static inline size_t sk_layer_pixels(const sk_layer *l) {
-    return (size_t)l->out_h * (size_t)l->out_w;
-}
-static inline size_t sk_layer_values(const sk_layer *l) {
-    return sk_layer_pixels(l) * (size_t)l->out_c;
-}
 
 /* A model's network, folded. */
 typedef struct sk_quant_folded {

@@ -14,14 +14,15 @@ struct sk_bridge {
     const char *arguments[5];
 };
 
-/* A progress bar of the toolkit: "I Quantizating :  16%|###   | 21/132 [00:00<...". */
+/* A progress bar of the toolkit: "I Quantizating :  16%|###   | 21/132 [00:00<...", "I MmseQuant2 (w 2%):  1%|...". */
 static void tell_progress(void *user, const char *line) {
     const sk_bridge *b = user;
-    const char *name = strncmp(line, "I ", 2) == 0 ? line + 2 : line, *colon = strstr(name, " : ");
+    const char *name = strncmp(line, "I ", 2) == 0 ? line + 2 : line, *colon = strchr(name, ':');
     const char *bar = strrchr(line, '|');
     unsigned long long done, total;
     if (!colon || !bar || sscanf(bar, "| %llu/%llu [", &done, &total) != 2 || total < 2) return;
     if (strncmp(name, "Quant", 5) == 0) sk_progress(b->hooks, "quantise", "steps", done, total);
+    else if (strncmp(name, "MmseQuant", 9) == 0) sk_progress(b->hooks, "mmse", "tensors", done, total);
     else if (strncmp(name, "Accuracy", 8) == 0) sk_progress(b->hooks, "analyse", "tensors", done, total);
 }
 

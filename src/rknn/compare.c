@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Layer by layer: our int8 network beside the vendor's simulated one, both calibrated with the same pictures, and both
- * beside float. The toolkit's accuracy analysis leaves every tensor of its simulator as a .npy file (NCHW, float),
- * under the names that the exported ONNX gave them: those of our layers. */
+/* Layer by layer: our forecast of the vendor's int8 (sk_vendor) beside the vendor's simulator, and both beside float.
+ * The toolkit's accuracy analysis leaves every tensor of its simulator as a .npy file (NCHW, float), under the names
+ * that the exported ONNX gave them: those of our layers. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "rknn/rknn.h"
-#include "siskin/quant.h"
-#include "siskin/rt.h"
 
 typedef struct sums {
     double own, theirs, real;         /* squares */
@@ -21,27 +19,23 @@ typedef struct comparing {
     const sk_rknn_options *options;
     sk_rknn_job job;
     sk_quant_pictures pictures;
-    sk_rt *rt;
+    sk_vendor *vendor;
     size_t layers;
     float **real, **own; /* per layer, NHWC, of the picture at hand */
     sums *sums;
     int failed;
 } comparing;
 
-static size_t values(const sk_layer *l) { return (size_t)l->out_c * (size_t)l->out_h * (size_t)l->out_w; }
-
 static void keep_real(void *user, size_t layer, const float *data, int n, int h, int w, int channels) {
     comparing *c = user;
     const size_t count = (size_t)n * (size_t)h * (size_t)w * (size_t)channels;
-    if (layer < c->layers && count == values(sk_model_layer(c->model, layer)))
+    if (layer < c->layers && count == sk_layer_values(sk_model_layer(c->model, layer)))
         memcpy(c->real[layer], data, count * sizeof *data);
 }
 
-static void keep_own(void *user, int layer, const int8_t *codes, float scale, int zero) {
-    comparing *c = user;
-    if (layer < 0 || (size_t)layer >= c->layers) return;
-    const size_t count = values(sk_model_layer(c->model, (size_t)layer));
-    for (size_t i = 0; i < count; i++) c->own[layer][i] = (float)(codes[i] - zero) * scale;
+static void keep_own(void *user, size_t layer, const float *data) {
+    const comparing *c = user;
+    memcpy(c->own[layer], data, sk_layer_values(sk_model_layer(c->model, layer)) * sizeof *data);
 }
 
 /* ---- their tensors ----------------------------------------------------------------------------------------------- */
@@ -92,7 +86,7 @@ static sk_status read_theirs(comparing *c, sk_error *err) {
         char *end = path + strlen(path) - strlen(".npy");
         for (char *at = path + strlen(c->job.folder) + strlen("/analysis/simulator/npy/"); at < end; at++)
             if (*at == '.' || *at == '/') *at = '_';
-        if (read_npy(path, values(l), &theirs)) add(c, i, theirs);
+        if (read_npy(path, sk_layer_values(l), &theirs)) add(c, i, theirs);
         sk_free(theirs);
         sk_free(path);
     }
@@ -103,20 +97,18 @@ static sk_status analyse(comparing *c, int picture, const sk_hooks *hooks, int c
     const uint8_t *bytes = c->pictures.bytes + c->pictures.picture_bytes * (size_t)picture;
     const int classes = sk_model_card(c->model)->classes;
     float *logits = sk_alloc((size_t)classes, sizeof *logits);
-    int8_t *codes = sk_alloc((size_t)classes, 1);
     char request[128], *folder = sk_path_join(c->job.folder, "analysis");
-    sk_status status = logits && codes && folder ? SK_OK : sk_fail_memory(err, "the tensors");
+    sk_status status = logits && folder ? SK_OK : sk_fail_memory(err, "the tensors");
     snprintf(request, sizeof request,
              "{\"do\":\"analyse\",\"picture\":\"calibration/%04d.png\",\"folder\":\"analysis\"}", picture);
     if (status == SK_OK)
         status = sk_model_forward(c->model, bytes, 1, 1, logits, NULL, keep_real, c, err);
-    if (status == SK_OK) sk_rt_run_tapped(c->rt, bytes, codes, keep_own, c);
+    if (status == SK_OK) sk_vendor_run(c->vendor, bytes, logits, NULL, keep_own, c);
     if (status == SK_OK) status = sk_bridge_ask(c->job.bridge, request, NULL, 0, NULL, err);
     if (status == SK_OK) status = read_theirs(c, err);
     if (status == SK_OK) status = sk_folder_remove(folder, err);
     sk_progress(hooks, "compare", "pictures", (uint64_t)picture + 1, (uint64_t)count);
     sk_free(logits);
-    sk_free(codes);
     sk_free(folder);
     return status;
 }
@@ -129,59 +121,42 @@ static int best(const float *logits, int classes) {
     return most;
 }
 
-/* The same verdicts of the three on all calibration pictures. */
-static sk_status count_verdicts(comparing *c, sk_rknn_comparison *out, const sk_hooks *hooks, sk_error *err) {
+/* The same verdicts of the three on pictures that are judged by their centre alone. */
+static sk_status count_verdicts(const comparing *c, const sk_quant_pictures *pictures, sk_rknn_comparison *out,
+                                const sk_hooks *hooks, sk_error *err) {
     const sk_card *card = sk_model_card(c->model);
     const size_t classes = (size_t)card->classes;
     float *real = sk_alloc(classes, sizeof *real), *theirs = sk_alloc(classes, sizeof *theirs);
     float *own = sk_alloc(classes, sizeof *own);
-    int8_t *codes = sk_alloc(classes, 1);
-    sk_status status = real && theirs && own && codes ? SK_OK : sk_fail_memory(err, "the logits");
+    sk_status status = real && theirs && own ? SK_OK : sk_fail_memory(err, "the logits");
     if (status == SK_OK) status = sk_bridge_ask(c->job.bridge, "{\"do\":\"simulate\"}", NULL, 0, NULL, err);
-    for (int i = 0; status == SK_OK && i < c->pictures.count; i++) {
-        const uint8_t *bytes = c->pictures.bytes + c->pictures.picture_bytes * (size_t)i;
+    for (int i = 0; status == SK_OK && i < pictures->count; i++) {
+        const uint8_t *bytes = pictures->bytes + pictures->picture_bytes * (size_t)i;
         status = sk_model_forward(c->model, bytes, 1, 1, real, NULL, NULL, NULL, err);
         if (status == SK_OK)
             status = sk_rknn_run(c->job.bridge, bytes, 1, card->size, card->classes, sk_model_feature_count(c->model),
                                  theirs, NULL, err);
         if (status != SK_OK) break;
-        sk_rt_run(c->rt, bytes, codes, NULL);
-        for (size_t k = 0; k < classes; k++) own[k] = (float)codes[k];
+        sk_vendor_run(c->vendor, bytes, own, NULL, NULL, NULL);
         const int a = best(own, card->classes), b = best(theirs, card->classes), f = best(real, card->classes);
         out->own_theirs += a == b;
         out->own_float += a == f;
         out->theirs_float += b == f;
-        sk_progress(hooks, "verdicts", "pictures", (uint64_t)i + 1, (uint64_t)c->pictures.count);
+        sk_progress(hooks, "verdicts", "pictures", (uint64_t)i + 1, (uint64_t)pictures->count);
     }
-    out->pictures = c->pictures.count;
+    out->pictures = pictures->count;
     sk_free(real);
     sk_free(theirs);
     sk_free(own);
-    sk_free(codes);
     return status;
 }
 
 /* ---- all of it --------------------------------------------------------------------------------------------------- */
 
-static sk_status make_own(comparing *c, const sk_dataset *dataset, const sk_cache *cache, const sk_hooks *hooks,
-                          sk_error *err) {
-    static const sk_quant_observer observers[] = {SK_QUANT_NORMAL, SK_QUANT_MMSE, SK_QUANT_KL};
-    sk_quant_options o;
-    char *path = sk_path_join(c->job.folder, "own.skn");
-    if (!path) return sk_fail_memory(err, "a path");
-    if (sk_quant_recipe("seed", &o, err) != SK_OK) { /* nothing that the vendor's converter lacks */
-        sk_free(path);
-        return SK_ERR_ARGUMENT;
-    }
-    o.observer = observers[c->options->algorithm];
-    o.weights = c->options->algorithm == SK_RKNN_MMSE ? SK_QUANT_WEIGHTS_MMSE : SK_QUANT_WEIGHTS_MAX;
-    o.per = c->options->by_layer ? SK_QUANT_PER_TENSOR : SK_QUANT_PER_CHANNEL;
-    o.pictures = c->options->pictures;
-    o.seed = c->options->seed;
-    sk_status status = sk_quantize(c->model, dataset, cache, path, &o, hooks, NULL, err);
-    if (status == SK_OK) status = sk_rt_open(path, &c->rt, err);
-    sk_free(path);
-    return status;
+/* `normal` is forecast without a look at the toolkit; how the others search is known to the toolkit alone. */
+static sk_status make_own(comparing *c, const sk_hooks *hooks, sk_error *err) {
+    if (c->options->algorithm != SK_RKNN_NORMAL) return sk_rknn_forecast(c->job.bridge, c->model, &c->vendor, err);
+    return sk_vendor_observe(c->model, &c->pictures, c->options->by_layer, hooks, &c->vendor, err);
 }
 
 static sk_status take_room(comparing *c, sk_error *err) {
@@ -191,8 +166,8 @@ static sk_status take_room(comparing *c, sk_error *err) {
     c->sums = sk_calloc(c->layers, sizeof *c->sums);
     int ok = c->real && c->own && c->sums;
     for (size_t i = 0; ok && i < c->layers; i++) {
-        c->real[i] = sk_calloc(values(sk_model_layer(c->model, i)), sizeof(float));
-        c->own[i] = sk_calloc(values(sk_model_layer(c->model, i)), sizeof(float));
+        c->real[i] = sk_calloc(sk_layer_values(sk_model_layer(c->model, i)), sizeof(float));
+        c->own[i] = sk_calloc(sk_layer_values(sk_model_layer(c->model, i)), sizeof(float));
         ok = c->real[i] && c->own[i];
     }
     return ok ? SK_OK : sk_fail_memory(err, "the tensors");
@@ -232,26 +207,36 @@ static void release(comparing *c) {
     sk_free(c->own);
     sk_free(c->sums);
     sk_quant_pictures_free(&c->pictures);
-    sk_rt_close(c->rt);
+    sk_vendor_free(c->vendor);
     sk_rknn_job_close(&c->job);
 }
 
+static sk_status verdicts(const comparing *c, const sk_dataset *dataset, const sk_cache *cache, sk_split part,
+                          sk_rknn_comparison *out, const sk_hooks *hooks, sk_error *err) {
+    sk_quant_pictures others = {0};
+    if (part == SK_SPLIT_TRAIN) return count_verdicts(c, &c->pictures, out, hooks, err);
+    sk_status status = sk_quant_gather(sk_model_card(c->model), dataset, cache, part, &others, err);
+    if (status == SK_OK) status = count_verdicts(c, &others, out, hooks, err);
+    sk_quant_pictures_free(&others);
+    return status;
+}
+
 sk_status sk_rknn_compare(sk_model *model, const sk_dataset *calibration, const sk_cache *cache,
-                          const sk_rknn_options *options, int pictures, const sk_hooks *hooks, sk_rknn_comparison *out,
-                          sk_error *err) {
+                          const sk_rknn_options *options, int pictures, sk_split part, const sk_hooks *hooks,
+                          sk_rknn_comparison *out, sk_error *err) {
     comparing c = {.model = model, .options = options};
     memset(out, 0, sizeof *out);
     sk_status status = sk_rknn_job_open(model, calibration, cache, options, hooks, &c.job, err);
     if (status == SK_OK) status = take_room(&c, err);
-    if (status == SK_OK) status = make_own(&c, calibration, cache, hooks, err);
     if (status == SK_OK)
         status = sk_quant_draw(sk_model_card(model), calibration, cache, options->pictures, options->seed, NULL,
                                &c.pictures, err);
     if (status == SK_OK) status = sk_rknn_job_build(&c.job, model, options, "logits,avgpool", err);
+    if (status == SK_OK) status = make_own(&c, hooks, err);
     const int count = pictures < c.pictures.count ? pictures : c.pictures.count;
     for (int i = 0; status == SK_OK && i < count; i++) status = analyse(&c, i, hooks, count, err);
     if (status == SK_OK) status = fill(&c, out, err);
-    if (status == SK_OK) status = count_verdicts(&c, out, hooks, err);
+    if (status == SK_OK) status = verdicts(&c, calibration, cache, part, out, hooks, err);
     release(&c);
     if (status != SK_OK) sk_rknn_comparison_free(out);
     return status;

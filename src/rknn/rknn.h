@@ -5,6 +5,7 @@
 
 #include "formats/json.h"
 #include "rknn/child.h"
+#include "siskin/quant.h"
 #include "siskin/rknn.h"
 
 #define SK_DEBIAN_PYTHON "/usr/bin/python3" /* the one that Debian's python3-torch belongs to */
@@ -54,6 +55,10 @@ int sk_rknn_card_parse(const char *text, sk_card *card, char algorithm[24]);
  * the outputs "logits,avgpool" and the simulator started. */
 sk_status sk_rknn_run(sk_bridge *bridge, const uint8_t *images, int n, int size, int classes, int features,
                       float *logits, float *out_features, sk_error *err);
+
+/* Our forecast with the ranges that the toolkit has just chosen (ranges.c); *out is released with sk_vendor_free.
+ * Errors: UNSUPPORTED, MISMATCH (another version of the toolkit), MEMORY. */
+sk_status sk_rknn_forecast(sk_bridge *bridge, const sk_model *model, sk_vendor **out, sk_error *err);
 
 /* ---- the Python side (bridge.c) ------------------------------------------------------------------------------- */
 /* `dir` as sk_rknn_dir gives it; `folder`: where the toolkit works, for the script and what it leaves about. */

@@ -132,6 +132,7 @@ if /usr/bin/python3 -c 'import numpy' 2>/dev/null; then
 d = json.load(open("sim.json"))
 assert "rknn-sim (mmse, channel, 8 pictures)" in d["model"]["path"], d["model"]
 assert d["metrics"]["n"] >= 12' || fault "eval in the simulator: $(head -c 600 sim.json)"
+    cp -r birds noval && sed -i 's/\tval$/\ttrain/' noval/dataset.tsv
     "$siskin" rknn compare "$model" --calibration birds --algorithm normal -n 6 --json >pairs.json 2>err ||
         fault "compare: $(cat err)"
     python3 -c 'import json
@@ -143,6 +144,9 @@ assert 0 < abs(rows["features.0"]["cosine"]) < 0.99 and rows["features.12"]["cos
 assert abs(abs(rows["classifier.3"]["cosine"]) - 1) < 0.1 and rows["features.3"]["error"] is None
 assert 0 <= d["own_theirs"] <= 6 and rows["features.0"]["own_float"] > 0.9' || fault "compare: $(head -c 600 pairs.json)"
     STANDIN=bare expect 1 "none of the network" rknn compare "$model" --calibration birds -n 6 -q
+    STANDIN=ranges expect 1 "this version tells no ranges" rknn compare "$model" -c birds -a mmse -n 6 -q
+    expect 1 "15 ranges for features.0.0.weight, not 16" rknn compare "$model" -c birds -a mmse -n 6 -q
+    expect 3 "no readable picture in its val part" rknn compare "$model" -c noval --split val -n 6 -q
     expect 2 "compare needs --calibration" rknn compare "$model"
     STANDIN=none expect 1 "inference returned nothing" eval "$model" birds --split train --backend rknn-sim -n 8 -q
     expect 1 "is int8 already: the simulator needs the float model" eval "$source/models/bird-small.skn" birds --backend rknn-sim -q

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The ranges of the vendor's int8 network: all that calibration pictures show, or the toolkit's own table. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "quant/vendor.h"
+
+/* ---- observed ---------------------------------------------------------------------------------------------------- */
+
+enum { PLACES = SK_VENDOR_STAGES + 2 };
+
+typedef struct seen {
+    float (*low)[PLACES], (*high)[PLACES]; /* per layer, by place + 1 */
+} seen;
+
+static void widen(void *user, size_t layer, int place, const float *data, size_t count) {
+    const seen *s = user;
+    sk_range range = {s->low[layer][place + 1], s->high[layer][place + 1], 0, NULL};
+    sk_range_widen(&range, data, count);
+    s->low[layer][place + 1] = range.low;
+    s->high[layer][place + 1] = range.high;
+}
+
+static sk_status watch(sk_vendor *net, const sk_quant_pictures *pictures, seen *s, const sk_hooks *hooks,
+                       sk_error *err) {
+    const size_t values = 3 * (size_t)net->card.size * (size_t)net->card.size;
+    sk_range input = {0};
+    for (int p = 0; p < pictures->count; p++) {
+        if (sk_cancelled(hooks)) {
+            return sk_fail(err, SK_ERR_CANCELLED, "the forecast was stopped");
+        }
+        sk_float_run_picture(net->real, &net->run, pictures->bytes + pictures->picture_bytes * (size_t)p);
+        sk_range_widen(&input, net->run.tensor[0], values);
+        for (size_t i = 0; i < net->folded.net.count; i++) {
+            sk_vendor_step(net, i, 0, widen, s);
+        }
+        sk_progress(hooks, "ranges", "pictures", (uint64_t)p + 1, (uint64_t)pictures->count);
+    }
+    net->input = sk_vendor_codes_of((double)input.low, (double)input.high);
+    return SK_OK;
+}
+
+static sk_vendor_codes codes_of(const seen *s, size_t layer, int place) {
+    return sk_vendor_codes_of((double)s->low[layer][place + 1], (double)s->high[layer][place + 1]);
+}
+
+/* What lies beyond the bends of the curve is none of the range: it comes out the same. The bends of a hard-sigmoid are
+ * where its float slope puts them, a ten-millionth ahead of 3; that matters, since every code of it comes out half-way
+ * between two codes of the output. */
+static sk_vendor_codes codes_before(const seen *s, size_t layer, sk_act act) {
+    const double low = (double)s->low[layer][SK_VENDOR_IN + 1], high = (double)s->high[layer][SK_VENDOR_IN + 1];
+    const double bend = 0.5 / (double)(1.0F / 6);
+    return act == SK_ACT_HSIGMOID ? sk_vendor_codes_of(fmax(low, -bend), fmin(high, bend))
+                                  : sk_vendor_codes_of(fmax(low, -3), high);
+}
+
+static sk_vendor_codes codes_of_weights(const float *weights, size_t count) {
+    sk_range range = {0};
+    sk_range_widen(&range, weights, count);
+    return sk_vendor_codes_of((double)range.low, (double)range.high);
+}
+
+static sk_status choose_weights(sk_vendor *net, size_t index, int by_layer, sk_error *err) {
+    const size_t depth = (size_t)sk_layer_depth(&net->folded.layers[index]);
+    const size_t channels = (size_t)net->folded.layers[index].out_c, groups = by_layer ? 1 : channels;
+    const float *weights = net->folded.weight[index];
+    sk_vendor_codes *codes = sk_alloc(groups, sizeof *codes);
+    if (!codes) {
+        return sk_fail_memory(err, "the weights' scales");
+    }
+    for (size_t g = 0; g < groups; g++) {
+        codes[g] = codes_of_weights(weights + g * depth, by_layer ? channels * depth : depth);
+    }
+    sk_vendor_round_weights(net, index, codes, groups);
+    sk_free(codes);
+    return SK_OK;
+}
+
+/* What was seen becomes the ranges of all tensors. Layers come in the order in which they read each other. */
+static sk_status choose(sk_vendor *net, const seen *s, int by_layer, sk_error *err) {
+    sk_status status = SK_OK;
+    for (size_t i = 0; status == SK_OK && i < net->folded.net.count; i++) {
+        sk_vendor_layer *v = &net->layers[i];
+        const sk_layer *l = &net->folded.layers[i];
+        v->in = codes_before(s, i, v->act);
+        v->out = codes_of(s, i, SK_VENDOR_OUT);
+        for (int k = 0; k < v->stages; k++) {
+            v->stage[k] = codes_of(s, i, k);
+            v->gain[k] = sk_vendor_pool_gain(l, v->stages); /* 255 codes of itself: not rounded */
+        }
+        if (sk_layer_has_weights(l)) {
+            status = choose_weights(net, i, by_layer, err);
+        }
+    }
+    return status;
+}
+
+sk_status sk_vendor_observe(const sk_model *model, const sk_quant_pictures *pictures, int by_layer,
+                            const sk_hooks *hooks, sk_vendor **out, sk_error *err) {
+    sk_vendor *net = NULL;
+    sk_status status = sk_vendor_begin(model, &net, err);
+    const size_t n = status == SK_OK ? net->folded.net.count : 1;
+    seen s = {sk_calloc(n, sizeof *s.low), sk_calloc(n, sizeof *s.high)};
+    if (status == SK_OK) {
+        status = s.low && s.high ? watch(net, pictures, &s, hooks, err) : sk_fail_memory(err, "the ranges");
+    }
+    if (status == SK_OK) {
+        status = choose(net, &s, by_layer, err);
+    }
+    sk_free(s.low);
+    sk_free(s.high);
+    return sk_vendor_end(net, status, out, err);
+}
+
+/* ---- taken from the toolkit -------------------------------------------------------------------------------------- */
+
+typedef struct table {
+    const sk_vendor_range *ranges;
+    size_t count;
+    sk_error *err;
+} table;
+
+static sk_vendor_codes pair(const sk_vendor_range *r, size_t at) {
+    return (sk_vendor_codes){r->scale[at], -128 - r->zero[at], 127 - r->zero[at]};
+}
+
+/* Not many lookups, so that the table is simply walked. */
+static sk_status find(const table *t, const char *layer, const char *tail, size_t channels,
+                      const sk_vendor_range **out) {
+    char name[128];
+    snprintf(name, sizeof name, "%s%s", layer, tail);
+    for (size_t i = 0; i < t->count; i++) {
+        const sk_vendor_range *r = *out = &t->ranges[i];
+        if (strcmp(r->name, name) != 0) {
+            continue;
+        }
+        if (r->count != 1 && r->count != channels) {
+            return sk_fail(t->err, SK_ERR_MISMATCH, "the toolkit has %zu ranges for %s, not %zu", r->count, name,
+                           channels);
+        }
+        for (size_t k = 0; k < r->count; k++) {
+            if (!(r->scale[k] > 0) || !isfinite(r->scale[k]) || !(fabsf(r->zero[k]) <= 128)) {
+                return sk_fail(t->err, SK_ERR_MISMATCH, "the toolkit's range for %s is no range", name);
+            }
+        }
+        return SK_OK;
+    }
+    return sk_fail(t->err, SK_ERR_MISMATCH, "the toolkit tells no range for %s: is it of another version?", name);
+}
+
+static sk_status take_one(const table *t, const char *layer, const char *tail, sk_vendor_codes *codes) {
+    const sk_vendor_range *r = NULL;
+    const sk_status status = find(t, layer, tail, 1, &r);
+    if (status == SK_OK) {
+        *codes = pair(r, 0);
+    }
+    return status;
+}
+
+static sk_status take_weights(sk_vendor *net, const table *t, size_t index) {
+    const sk_layer *l = &net->folded.layers[index];
+    const sk_vendor_range *r = NULL;
+    const sk_status status = find(t, l->name, l->has_bn ? ".0.weight" : ".weight", (size_t)l->out_c, &r);
+    if (status != SK_OK) {
+        return status;
+    }
+    sk_vendor_codes *codes = sk_alloc(r->count, sizeof *codes);
+    if (!codes) {
+        return sk_fail_memory(t->err, "the weights' scales");
+    }
+    for (size_t c = 0; c < r->count; c++) {
+        codes[c] = pair(r, c);
+    }
+    sk_vendor_round_weights(net, index, codes, r->count);
+    sk_free(codes);
+    return SK_OK;
+}
+
+/* The last pool of the network is followed by a reshape, which bears the layer's name in our ONNX. */
+static sk_status take_pool(sk_vendor *net, const table *t, size_t index) {
+    const sk_layer *l = &net->folded.layers[index];
+    sk_vendor_layer *v = &net->layers[index];
+    sk_status status = take_one(t, l->name, strcmp(l->name, "avgpool") == 0 ? "/pooled" : "", &v->out);
+    for (int k = 0; status == SK_OK && k < v->stages; k++) {
+        const sk_vendor_range *r = NULL;
+        char tail[24];
+        snprintf(tail, sizeof tail, "_2conv%d", k);
+        if (k + 1 < v->stages) {
+            status = take_one(t, l->name, tail, &v->stage[k]);
+        }
+        snprintf(tail, sizeof tail, "_2conv%d_i1", k);
+        if (status == SK_OK) {
+            status = find(t, l->name, tail, (size_t)l->in_c, &r);
+        }
+        if (status == SK_OK) {
+            const sk_vendor_codes codes = pair(r, 0); /* all channels have the same window */
+            v->gain[k] = sk_vendor_pool_gain(l, v->stages);
+            sk_vendor_round(&codes, &v->gain[k], 1);
+        }
+    }
+    return status;
+}
+
+static sk_status take_layer(sk_vendor *net, const table *t, size_t index) {
+    const sk_layer *l = &net->folded.layers[index];
+    sk_vendor_layer *v = &net->layers[index];
+    const int last = index + 1 == net->folded.net.count;
+    sk_status status = v->stages ? take_pool(net, t, index) : take_one(t, last ? "logits_int8" : l->name, "", &v->out);
+    if (status == SK_OK && v->before) {
+        status = take_one(t, l->name, "/linear", &v->in);
+    }
+    return status == SK_OK && sk_layer_has_weights(l) ? take_weights(net, t, index) : status;
+}
+
+sk_status sk_vendor_take(const sk_model *model, const sk_vendor_range *ranges, size_t count, sk_vendor **out,
+                         sk_error *err) {
+    const table t = {ranges, count, err};
+    sk_vendor *net = NULL;
+    sk_status status = sk_vendor_begin(model, &net, err);
+    if (status == SK_OK) {
+        status = take_one(&t, "input_int8", "", &net->input);
+    }
+    for (size_t i = 0; status == SK_OK && i < net->folded.net.count; i++) {
+        status = take_layer(net, &t, i);
+    }
+    return sk_vendor_end(net, status, out, err);
+}
