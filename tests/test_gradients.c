@@ -119,7 +119,8 @@ static void depthwises(void **state) {
         const int kernel = trial & 1 ? 5 : 3, stride = trial & 2 ? 2 : 1;
         const int h = 3 + (int)sk_rng_below(&rng, 9), w = 3 + (int)sk_rng_below(&rng, 9),
                   c = 1 + (int)sk_rng_below(&rng, 9);
-        depthwise p = {.d = {h, w, c, (h - 1) / stride + 1, (w - 1) / stride + 1, kernel, stride, kernel / 2}};
+        depthwise p = {.d = {.h = h, .w = w, .c = c, .oh = (h - 1) / stride + 1, .ow = (w - 1) / stride + 1,
+                             .kernel = kernel, .stride = stride, .pad = kernel / 2}};
         const size_t in = (size_t)(h * w * c), out = (size_t)(p.d.oh * p.d.ow * c),
                      taps = (size_t)(kernel * kernel * c);
         sk_real *dx = zeros(in), *dw = zeros(taps);
@@ -128,7 +129,7 @@ static void depthwises(void **state) {
         p.w = randoms(taps);
         p.y = zeros(out);
         p.r = randoms(out);
-        k->dw_backward_data(&p.d, p.r, p.w, dx);
+        k->dw_backward_data(&p.d, p.r, p.w, NULL, dx, NULL, NULL);
         k->dw_backward_weight(&p.d, p.r, p.x, dw);
         check("depthwise dx", depthwise_loss, &p, p.x, dx, in, 1e-7);
         check("depthwise dw", depthwise_loss, &p, p.w, dw, taps, 1e-7);

@@ -56,6 +56,12 @@ static void compare(const char *what, float *want, float *got, size_t count, dou
     sk_free(got);
 }
 
+static void compare_sums(const char *what, const double *want, const double *got, int c, double scale) {
+    for (int j = 0; j < c; j++)
+        if (!(fabs(want[j] - got[j]) <= 4e-6 * scale))
+            fail_msg("%s: channel %d: %g, kernel %g", what, j, want[j], got[j]);
+}
+
 /* The product again from two parts of the columns and one row at a time: the same bytes. */
 static void cut_gemm(const sk_gemm *whole, float *expected) {
     float *again = values((size_t)whole->m * (size_t)whole->ldc);
@@ -156,13 +162,50 @@ static void test_gram(void **state) {
     }
 }
 
+/* A convolution of what batch norm and activation make of x, beside the three entries one after the other. */
+static void activated_depthwise(const sk_dw *plain, const float *x, const float *dy, const float *w) {
+    const sk_kernels *c = sk_kernels_c(), *fast = &path;
+    const size_t n = (size_t)plain->c, in = (size_t)plain->h * plain->w * n, out = (size_t)plain->oh * plain->ow * n,
+                 taps = (size_t)plain->kernel * plain->kernel * n;
+    float *scale = values(n), *shift = values(n), *mean = values(n);
+    const sk_bn bn = {scale, shift, mean};
+    const sk_act act = draw(0, 1) ? SK_ACT_RELU : SK_ACT_HSWISH;
+    float *want = values(out), *got = copy_of(want, out), *a = values(in);
+    double sums[4][160] = {{0}};
+    sk_dw d = *plain;
+
+    d.bn = &bn;
+    d.act = act;
+    c->bn_forward(x, d.h * d.w, d.c, &bn, act, NULL, a);
+    c->dw_forward(plain, a, 0, w, NULL, SK_ACT_NONE, 0, d.oh, want);
+    fast->dw_forward(&d, x, 0, w, NULL, SK_ACT_NONE, 0, d.oh, got);
+    compare("activated dw_forward", want, got, out, 4e-6);
+    want = values(taps), got = copy_of(want, taps);
+    c->dw_backward_weight(plain, dy, a, want);
+    fast->dw_backward_weight(&d, dy, x, got);
+    compare("activated dw_backward_weight", want, got, taps, 8e-6);
+    for (size_t i = 0; i < n; i++) scale[i] = 1, shift[i] = 0; /* rounding must not choose another slope */
+    want = values(in), got = copy_of(want, in);
+    c->dw_backward_data(plain, dy, w, NULL, want, NULL, NULL);
+    c->bn_backward_sums(want, x, d.h * d.w, d.c, &bn, act, want, sums[0], sums[1]);
+    fast->dw_backward_data(&d, dy, w, x, got, sums[2], sums[3]);
+    compare_sums("activated dw_backward_data", sums[0], sums[2], (int)n, d.h * d.w * 8.0 * d.kernel * d.kernel);
+    compare_sums("activated dw_backward_data of products", sums[1], sums[3], (int)n,
+                 d.h * d.w * 64.0 * d.kernel * d.kernel);
+    compare("activated dw_backward_data dz", want, got, in, 4e-6);
+    sk_free(scale);
+    sk_free(shift);
+    sk_free(mean);
+    sk_free(a);
+}
+
 static void test_depthwise(void **state) {
     const sk_kernels *c = sk_kernels_c(), *fast = &path;
     (void)state;
 
     for (int round = 0; round < ROUNDS; round++) {
         sk_dw d = {.h = draw(1, 20),
-                   .w = draw(1, 20),
+                   .w = draw(0, 3) ? draw(1, 20) : draw(29, 70), /* in one strip, or in several */
                    .c = draw_channels(),
                    .kernel = 1 + 2 * draw(0, 3),
                    .stride = draw(1, 2)};
@@ -185,13 +228,14 @@ static void test_depthwise(void **state) {
                          got + at);
         compare("dw_forward", want, got, out, 2e-6);
         want = values(in), got = copy_of(want, in);
-        c->dw_backward_data(&d, dy, w, want);
-        fast->dw_backward_data(&d, dy, w, got);
+        c->dw_backward_data(&d, dy, w, NULL, want, NULL, NULL);
+        fast->dw_backward_data(&d, dy, w, NULL, got, NULL, NULL);
         compare("dw_backward_data", want, got, in, 2e-6);
         want = values(taps), got = copy_of(want, taps);
         c->dw_backward_weight(&d, dy, x, want);
         fast->dw_backward_weight(&d, dy, x, got);
         compare("dw_backward_weight", want, got, taps, 4e-6);
+        activated_depthwise(&d, x, dy, w);
         sk_free(x);
         sk_free(dy);
         sk_free(w);
@@ -262,12 +306,6 @@ static void test_im2col(void **state) {
         sk_free(image);
         sk_free(scratch);
     }
-}
-
-static void compare_sums(const char *what, const double *want, const double *got, int c, double scale) {
-    for (int j = 0; j < c; j++)
-        if (!(fabs(want[j] - got[j]) <= 4e-6 * scale))
-            fail_msg("%s: channel %d: %g, kernel %g", what, j, want[j], got[j]);
 }
 
 static void test_batch_norm(void **state) {

@@ -42,11 +42,6 @@ typedef struct sk_gemm {
     int ldc;
 } sk_gemm;
 
-/* One depthwise convolution: picture [h][w][c] to [oh][ow][c], square kernel, zero padding. weight [kernel][kernel][c].
- */
-typedef struct sk_dw {
-    int h, w, c, oh, ow, kernel, stride, pad;
-} sk_dw;
 
 /* First convolution: picture [h][w][3] of bytes to [oh][ow][c], 3x3 kernel, stride 2, pad 1, so
  * ow = (w-1)/2+1. A byte v of colour ch is worth (v - mean[ch]) * gain[ch], and 0 outside the picture.
@@ -65,6 +60,14 @@ typedef struct sk_stem {
 typedef struct sk_bn {
     const sk_real *scale, *shift, *mean;
 } sk_bn;
+
+/* One depthwise convolution: picture [h][w][c] to [oh][ow][c], square kernel, zero padding. weight [kernel][kernel][c].
+ * With bn it is the convolution of act(x*scale + shift), which is made as x is read; without, of x itself. */
+typedef struct sk_dw {
+    int h, w, c, oh, ow, kernel, stride, pad;
+    const sk_bn *bn;
+    sk_act act;
+} sk_dw;
 
 /* What a row of logits is held against, as torch.nn.CrossEntropyLoss has it:
  *   t[j] = class_weight[j] * ((1 - smoothing) * (j == label) + smoothing / classes); class_weight NULL: 1 each. */
@@ -103,8 +106,10 @@ typedef struct sk_kernels {
      */
     void (*dw_forward)(const sk_dw *d, const sk_real *x, int x_row0, const sk_real *weight, const sk_real *bias,
                        sk_act act, int oy0, int oy1, sk_real *y);
-    /* dx = gradient of the whole input picture [h][w][c] from dy [oh][ow][c]. */
-    void (*dw_backward_data)(const sk_dw *d, const sk_real *dy, const sk_real *weight, sk_real *dx);
+    /* dx = gradient of the whole input picture [h][w][c] from dy [oh][ow][c]; with bn that of x*scale + shift, and the
+     * sums grow as those of bn_backward_sums do. Without bn, x and the sums are not looked at. */
+    void (*dw_backward_data)(const sk_dw *d, const sk_real *dy, const sk_real *weight, const sk_real *x, sk_real *dx,
+                             double *sum, double *sum_y);
     /* dweight[kernel][kernel][c] += over the whole picture. */
     void (*dw_backward_weight)(const sk_dw *d, const sk_real *dy, const sk_real *x, sk_real *dweight);
 

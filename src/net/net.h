@@ -75,7 +75,14 @@ static inline size_t sk_unit_size(const sk_unit *u) /* values of one picture's o
     return sk_unit_rows(u) * (size_t)u->out_c;
 }
 static inline sk_dw sk_unit_dw(const sk_unit *u) {
-    return (sk_dw){u->in_side, u->in_side, u->out_c, u->out_side, u->out_side, u->kernel, u->stride, u->pad};
+    return (sk_dw){.h = u->in_side,
+                   .w = u->in_side,
+                   .c = u->out_c,
+                   .oh = u->out_side,
+                   .ow = u->out_side,
+                   .kernel = u->kernel,
+                   .stride = u->stride,
+                   .pad = u->pad};
 }
 
 /* Folded weight (O,H,W,I; depthwise [C][k][k]) and bias of any layer with weights, in double. NULL: skip. */

@@ -108,20 +108,28 @@ static void work_head(sk_step *s, int index, int chunk, int first, int last, sk_
     }
 }
 
-/* The depthwise convolution of pictures first..last-1: da of its input, in da. y: of the wide unit. */
-static void depthwise_backward(sk_step *s, int index, int chunk, int first, int last, const sk_real *y,
+/* The depthwise convolution of pictures first..last-1. y: of the wide unit. Its gradient comes to lie in da, or with
+ * `through` that before its activation, whose sums are made. */
+static void depthwise_backward(sk_step *s, int index, int chunk, int first, int last, int through, const sk_real *y,
                                const sk_real *dz, sk_real *da, sk_real *buf) {
     const int wide = sk_step_wide(s, index), unit = s->net->blocks[index].dw;
     const sk_unit *u = &s->net->units[wide], *dw = &s->net->units[unit];
-    const sk_dw d = sk_unit_dw(dw);
-    const sk_real *a = sk_step_activate(s, wide, y, last - first, da);
+    const sk_bn bn = sk_step_bn(s, wide);
+    const sk_dw plain = sk_unit_dw(dw);
+    const sk_real *x = s->options.fake ? sk_step_activate(s, wide, y, last - first, da) : y;
+    const int active = s->options.fake || s->units[wide].fused; /* x is the activation already */
     const sk_real *dy = norm_apply(s, unit, dz, first, last - first, buf);
+    double *sums = sk_step_sums(s, chunk, wide);
+    sk_dw activates = plain;
 
+    activates.bn = &bn;
+    activates.act = u->act;
     for (int i = 0; i < last - first; i++) {
-        s->k->dw_backward_weight(&d, dy + (size_t)i * sk_unit_size(dw), a + (size_t)i * sk_unit_size(u),
-                                 sk_step_partial(s, chunk, unit));
-        s->k->dw_backward_data(&d, dy + (size_t)i * sk_unit_size(dw), s->units[unit].backward,
-                               da + (size_t)i * sk_unit_size(u));
+        const size_t at = (size_t)i * sk_unit_size(u), out = (size_t)i * sk_unit_size(dw);
+
+        s->k->dw_backward_weight(active ? &plain : &activates, dy + out, x + at, sk_step_partial(s, chunk, unit));
+        s->k->dw_backward_data(through ? &activates : &plain, dy + out, s->units[unit].backward, x + at, da + at, sums,
+                               sums + u->out_c);
     }
 }
 
@@ -130,16 +138,18 @@ static void work_depthwise(sk_step *s, int index, int chunk, int first, int last
     const int wide = sk_step_wide(s, index);
     const sk_unit *u = &s->net->units[wide], *dw = &s->net->units[block->dw];
     const sk_unit *above = &s->net->units[block->project], *below = &s->net->units[block[wide ? -1 : 0].project];
+    /* The block's own gradient joins that of the stem before the stem's activation, which rounding makes again. */
+    const int through = !s->options.fake && !(block->residual && !wide);
 
     for (int i = first, end; i < last; i = end) {
         const sk_real *y, *add = NULL;
 
         end = sk_step_group(i, last, sk_unit_size(u));
         y = sk_step_wide_y(s, wide, i, end, scratch[2], scratch[3]);
-        depthwise_backward(s, index, chunk, i, end, y, deep(s, first, i, dw), scratch[0], scratch[1]);
+        depthwise_backward(s, index, chunk, i, end, through, y, deep(s, first, i, dw), scratch[0], scratch[1]);
         if (block->residual) add = narrow(s, first, i, above);
         if (add && !wide) s->k->add((size_t)(end - i) * sk_unit_size(u), scratch[0], add, scratch[0]);
-        norm_sums(s, wide, chunk, scratch[0], y, end - i, scratch[0]);
+        if (!through) norm_sums(s, wide, chunk, scratch[0], y, end - i, scratch[0]);
         if (wide) wide_backward(s, wide, chunk, i, end, scratch[0], add, narrow(s, first, i, below));
         for (int j = i; j < end && !wide; j++)
             stem_backward(s, chunk, j, scratch[0] + (size_t)(j - i) * sk_unit_size(u), scratch[3]);

@@ -161,18 +161,27 @@ static void add_sums(sk_step *s, int unit, int chunk, int i, int end) {
                   sk_step_y(s, unit, sk_step_first(s, chunk)), sums, sums + u->out_c);
 }
 
+/* Does the depthwise convolution read what is kept of a wide unit, and activate it itself? */
+static int reads_raw(const sk_step *s, int unit) {
+    return sk_step_keeps(s, unit) && !s->units[unit].fused && !s->options.fake;
+}
+
 /* ---- convolutions ---------------------------------------------------------------------------------------------- */
 static void work_depthwise(sk_step *s, int index, int chunk, int first, int last, sk_real *const *scratch) {
     const int wide = sk_step_wide(s, index), unit = s->net->blocks[index].dw;
     const sk_unit *u = &s->net->units[wide];
     const sk_unit_state *us = &s->units[unit];
-    const sk_dw d = sk_unit_dw(&s->net->units[unit]);
+    const sk_bn bn = sk_step_bn(s, wide);
+    const int raw = reads_raw(s, wide);
+    sk_dw d = sk_unit_dw(&s->net->units[unit]);
 
+    if (raw) d.bn = &bn, d.act = u->act;
     for (int i = first, end; i < last; i = end) {
         const sk_real *a;
 
         end = sk_step_group(i, last, sk_unit_size(u));
-        a = widen_and_activate(s, wide, i, end, scratch[0], scratch[3]);
+        if (raw) widen(s, wide, 0, i, end, sk_step_y(s, wide, i), scratch[3]);
+        a = raw ? sk_step_y(s, wide, i) : widen_and_activate(s, wide, i, end, scratch[0], scratch[3]);
         for (int j = i; j < end; j++)
             s->k->dw_forward(&d, a + (size_t)(j - i) * sk_unit_size(u), 0, us->forward, us->bias, us->fused, 0, d.oh,
                              sk_step_y(s, unit, j));

@@ -125,7 +125,8 @@ void sk_float_run_layer(const sk_float_net *f, sk_float_run *run, size_t index) 
     float *out = run->tensor[index + 1];
     const int pixels = (int)sk_layer_pixels(l);
     if (l->op == SK_OP_DEPTHWISE) {
-        const sk_dw d = {l->in_h, l->in_w, l->in_c, l->out_h, l->out_w, l->kernel, l->stride, l->pad};
+        const sk_dw d = {.h = l->in_h, .w = l->in_w, .c = l->in_c, .oh = l->out_h, .ow = l->out_w,
+                         .kernel = l->kernel, .stride = l->stride, .pad = l->pad};
         f->k->dw_forward(&d, in, 0, f->weight[index], f->net->bias[index], l->act, 0, l->out_h, out);
     } else if (l->op == SK_OP_POOL) {
         f->k->pool(in, l->in_h * l->in_w, l->in_c, out);

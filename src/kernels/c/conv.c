@@ -48,6 +48,11 @@ void sk_c_stem_u8(const sk_stem *s, const uint8_t *image, int oy0, int oy1, sk_r
         }
 }
 
+/* Value ch of the input, whose worth at hand is v. */
+static sk_real input(const sk_dw *d, size_t ch, sk_real v) {
+    return d->bn ? sk_c_act1(v * d->bn->scale[ch] + d->bn->shift[ch], d->act) : v;
+}
+
 void sk_c_dw_forward(const sk_dw *d, const sk_real *x, int x_row0, const sk_real *weight, const sk_real *bias,
                      sk_act act, int oy0, int oy1, sk_real *y) {
     const size_t c = (size_t)d->c;
@@ -63,13 +68,14 @@ void sk_c_dw_forward(const sk_dw *d, const sk_real *x, int x_row0, const sk_real
                     if (iy < 0 || iy >= d->h || ix < 0 || ix >= d->w) continue;
                     from = x + ((size_t)(iy - x_row0) * (size_t)d->w + (size_t)ix) * c;
                     tap = weight + (size_t)(ky * d->kernel + kx) * c;
-                    for (size_t ch = 0; ch < c; ch++) y[ch] += from[ch] * tap[ch];
+                    for (size_t ch = 0; ch < c; ch++) y[ch] += input(d, ch, from[ch]) * tap[ch];
                 }
             if (act != SK_ACT_NONE) sk_c_act(c, y, act, y);
         }
 }
 
-void sk_c_dw_backward_data(const sk_dw *d, const sk_real *dy, const sk_real *weight, sk_real *dx) {
+void sk_c_dw_backward_data(const sk_dw *d, const sk_real *dy, const sk_real *weight, const sk_real *x, sk_real *dx,
+                           double *sum, double *sum_y) {
     const size_t c = (size_t)d->c;
 
     memset(dx, 0, (size_t)d->h * (size_t)d->w * c * sizeof *dx);
@@ -86,6 +92,7 @@ void sk_c_dw_backward_data(const sk_dw *d, const sk_real *dy, const sk_real *wei
                     tap = weight + (size_t)(ky * d->kernel + kx) * c;
                     for (size_t ch = 0; ch < c; ch++) to[ch] += dy[ch] * tap[ch];
                 }
+    if (d->bn) sk_c_bn_backward_sums(dx, x, d->h * d->w, d->c, d->bn, d->act, dx, sum, sum_y);
 }
 
 void sk_c_dw_backward_weight(const sk_dw *d, const sk_real *dy, const sk_real *x, sk_real *dweight) {
@@ -102,6 +109,6 @@ void sk_c_dw_backward_weight(const sk_dw *d, const sk_real *dy, const sk_real *x
                     if (iy < 0 || iy >= d->h || ix < 0 || ix >= d->w) continue;
                     from = x + ((size_t)iy * (size_t)d->w + (size_t)ix) * c;
                     to = dweight + (size_t)(ky * d->kernel + kx) * c;
-                    for (size_t ch = 0; ch < c; ch++) to[ch] += dy[ch] * from[ch];
+                    for (size_t ch = 0; ch < c; ch++) to[ch] += dy[ch] * input(d, ch, from[ch]);
                 }
 }

@@ -14,7 +14,8 @@ void sk_c_im2col_u8(const sk_stem *s, const uint8_t *image, int oy0, int oy1, sk
 void sk_c_stem_u8(const sk_stem *s, const uint8_t *image, int oy0, int oy1, sk_real *scratch, sk_real *y);
 void sk_c_dw_forward(const sk_dw *d, const sk_real *x, int x_row0, const sk_real *weight, const sk_real *bias,
                      sk_act act, int oy0, int oy1, sk_real *y);
-void sk_c_dw_backward_data(const sk_dw *d, const sk_real *dy, const sk_real *weight, sk_real *dx);
+void sk_c_dw_backward_data(const sk_dw *d, const sk_real *dy, const sk_real *weight, const sk_real *x, sk_real *dx,
+                           double *sum, double *sum_y);
 void sk_c_dw_backward_weight(const sk_dw *d, const sk_real *dy, const sk_real *x, sk_real *dweight);
 void sk_c_bn_sums(const sk_real *y, int rows, int c, const sk_real *origin, double *sum, double *sumsq);
 void sk_c_bn_forward(const sk_real *y, int rows, int c, const sk_bn *bn, sk_act act, const sk_real *add, sk_real *out);

@@ -138,7 +138,7 @@ SK_INLINE void backward_vector(const int masked, int lanes, const sk_act act, co
 
     for (int i = 0; i < ROWS; i++) first[i] = second[i] = vec_zero();
     for (; r + ROWS <= rows; r += ROWS, at += ROWS * c) {
-        vec_call(later + r * SK_LANES, ROWS);
+        if (later) vec_call(later + r * SK_LANES, ROWS);
 #pragma GCC unroll 4
         for (int i = 0; i < ROWS; i++)
             backward_value(masked, mask, act, da + at + i * c, y + at + i * c, &of, dz ? dz + at + i * c : NULL,
@@ -172,6 +172,19 @@ static void bn_backward_sums(const float *da, const float *y, int rows, int c, c
     else if (act == SK_ACT_RELU) backward_sums_act(SK_ACT_RELU, da, y, rows, c, bn, dz, sum, sum_y);
     else if (act == SK_ACT_HSWISH) backward_sums_act(SK_ACT_HSWISH, da, y, rows, c, bn, dz, sum, sum_y);
     else backward_sums_act(SK_ACT_HSIGMOID, da, y, rows, c, bn, dz, sum, sum_y);
+}
+
+SK_INLINE void column_act(const sk_act act, float *da, const float *y, int rows, int c, int lanes, const sk_bn *bn,
+                          double *sum, double *sum_y) {
+    if (lanes == SK_LANES) backward_vector(0, SK_LANES, act, da, y, NULL, rows, c, bn, da, sum, sum_y);
+    else backward_vector(1, lanes, act, da, y, NULL, rows, c, bn, da, sum, sum_y);
+}
+
+void SK_WIDE(bn_backward_column)(float *da, const float *y, int rows, int c, int lanes, const sk_bn *bn, sk_act act,
+                                 double *sum, double *sum_y) {
+    if (act == SK_ACT_RELU) column_act(SK_ACT_RELU, da, y, rows, c, lanes, bn, sum, sum_y);
+    else if (act == SK_ACT_HSWISH) column_act(SK_ACT_HSWISH, da, y, rows, c, lanes, bn, sum, sum_y);
+    else column_act(act, da, y, rows, c, lanes, bn, sum, sum_y);
 }
 
 /* ---- gradient before the batch norm ---- */

@@ -40,7 +40,27 @@ typedef struct sk_ring {
     int next;           /* first row that is not in the ring yet */
     int whole;          /* all lanes exist */
     sk_mask mask;
+    int activates;      /* what is copied becomes act(x*scale + shift) */
+    sk_act act;
+    sk_vec scale, shift;
 } sk_ring;
+
+/* Channels from c on of a picture [height][width][channels] whose row `row0` x points at. bn may be NULL. */
+static void open_ring(sk_ring *r, const float *x, int row0, int height, int width, int channels, int c, const sk_bn *bn,
+                      sk_act act) {
+    r->from = x + c;
+    r->row0 = row0;
+    r->height = height;
+    r->width = width;
+    r->c = channels;
+    r->whole = channels - c >= SK_LANES;
+    r->mask = vec_first(channels - c);
+    r->activates = bn != NULL;
+    r->act = act;
+    if (!bn) return;
+    r->scale = vec_load_first(bn->scale + c, r->mask);
+    r->shift = vec_load_first(bn->shift + c, r->mask);
+}
 
 static void start_ring(sk_ring *r, int first, int columns, int next) {
     r->first = first;
@@ -58,6 +78,25 @@ SK_INLINE void copy_pixels(const float *from, ptrdiff_t c, int count, const int 
     for (; count > 0; count--, from += c, to += SK_LANES) vec_store(to, vec_load_part(from, masked, mask));
 }
 
+/* The same through batch norm and activation. These pictures come from memory: the row below is called for. */
+SK_INLINE void activate_pixels(const sk_act act, const sk_ring *r, const float *from, int count, const int masked,
+                               float *to) {
+    const ptrdiff_t c = r->c, row = r->width * c;
+    const sk_vec scale = r->scale, shift = r->shift;
+
+#pragma GCC unroll 4
+    for (int x = 0; x < count; x++, from += c, to += SK_LANES) {
+        vec_call(from + row, 1);
+        vec_store(to, vec_act(vec_fma(vec_load_part(from, masked, r->mask), scale, shift), act));
+    }
+}
+
+static void copy_activated(const sk_ring *r, const float *from, int count, float *to) {
+    if (r->act == SK_ACT_RELU && r->whole) activate_pixels(SK_ACT_RELU, r, from, count, 0, to);
+    else if (r->act == SK_ACT_HSWISH && r->whole) activate_pixels(SK_ACT_HSWISH, r, from, count, 0, to);
+    else activate_pixels(r->act, r, from, count, 1, to);
+}
+
 static void clear_pixels(float *to, int count) {
     for (; count > 0; count--, to += SK_LANES) vec_store(to, vec_zero());
 }
@@ -73,7 +112,8 @@ static void copy_row(const sk_ring *r, int y, float *to) {
     }
     clear_pixels(to, before);
     to += before * SK_LANES;
-    if (r->whole) copy_pixels(from, r->c, count, 0, r->mask, to);
+    if (r->activates) copy_activated(r, from, count, to);
+    else if (r->whole) copy_pixels(from, r->c, count, 0, r->mask, to);
     else copy_pixels(from, r->c, count, 1, r->mask, to);
     clear_pixels(to + count * SK_LANES, r->columns - before - count);
 }
@@ -166,32 +206,55 @@ static void pick_taps(const float *weight, ptrdiff_t c, int kernel, int ky, int 
         }
 }
 
-/* The convolution of `s` with kernel rows and columns from their end if `turned`; x points at picture row x_row0. */
+/* A gradient that goes on through batch norm and activation as soon as some rows of it are made. */
+enum { ONWARD = 64 }; /* values of a channel that are worth a call, where rows follow each other without a gap */
+typedef struct sk_onward {
+    const sk_dw *d;
+    const float *x;
+    float *dx;
+    double *sum, *sum_y;
+} sk_onward;
+
+/* Channels from c on of `columns` columns, up to the row before `end`; `row` is the first that is still to be taken,
+ * and moves on. Short rows wait for each other. */
+static void go_on(const sk_onward *o, int c, int *row, int end, int column, int columns) {
+    const sk_dw *d = o->d;
+    const sk_bn bn = {d->bn->scale + c, d->bn->shift + c, d->bn->mean + c};
+    const int dense = columns == d->w, rows = dense ? end - *row : 1;
+
+    if (dense && rows * columns < ONWARD && end < d->h) return;
+    for (; *row < end; *row += rows) {
+        const ptrdiff_t at = ((ptrdiff_t)*row * d->w + column) * d->c + c;
+
+        SK_WIDE(bn_backward_column)(o->dx + at, o->x + at, rows * columns, d->c, min_int(d->c - c, SK_LANES), &bn,
+                                    d->act, o->sum + c, o->sum_y + c);
+    }
+}
+
+/* The convolution of `s` with kernel rows and columns from their end if `turned`; x points at picture row x_row0.
+ * onward: where its rows go on to, or NULL. */
 static void convolve(const int turned, const sk_dw *s, const float *x, int x_row0, const float *weight,
-                     const float *bias, sk_act act, int oy0, int oy1, float *y) {
+                     const float *bias, sk_act act, int oy0, int oy1, float *y, const sk_onward *onward) {
     const int k = s->kernel, from = turned ? k - 1 : 0;
     float taps[MAX_KERNEL * MAX_KERNEL * SK_LANES] __attribute__((aligned(64)));
     sk_ring ring;
 
     for (int c = 0; c < s->c; c += SK_LANES) {
         sk_outputs o = {.taps = taps, .row_count = k, .act = act, .step = s->c, .whole = s->c - c >= SK_LANES};
-        ring.mask = o.mask = vec_first(s->c - c);
-        ring.whole = o.whole;
-        ring.from = x + c;
-        ring.row0 = x_row0;
-        ring.height = s->h;
-        ring.width = s->w;
-        ring.c = s->c;
+        open_ring(&ring, x, x_row0, s->h, s->w, s->c, c, s->bn, s->act);
+        o.mask = ring.mask;
         o.start = bias ? vec_load_first(bias + c, o.mask) : vec_zero();
         pick_taps(weight + c, s->c, k, from, k, from, k, turned ? -1 : 1, &o, taps);
         for (int ox = 0; ox < s->ow; ox += STRIP) {
             const int columns = min_int(STRIP, s->ow - ox);
+            int waiting = oy0;
             start_ring(&ring, ox * s->stride - s->pad, (columns - 1) * s->stride + k, oy0 * s->stride - s->pad);
             for (int oy = oy0; oy < oy1; oy++) {
                 o.y = y + ((ptrdiff_t)(oy - oy0) * s->ow + ox) * s->c + c;
                 o.at = 0;
                 want_rows(&ring, oy * s->stride - s->pad, k, o.rows);
                 output_row(&o, k, s->stride, columns);
+                if (onward) go_on(onward, c, &waiting, oy + 1, ox, columns);
             }
         }
     }
@@ -199,7 +262,7 @@ static void convolve(const int turned, const sk_dw *s, const float *x, int x_row
 
 static void dw_forward(const sk_dw *s, const float *x, int x_row0, const float *weight, const float *bias, sk_act act,
                        int oy0, int oy1, float *y) {
-    if (served(s)) convolve(0, s, x, x_row0, weight, bias, act, oy0, oy1, y);
+    if (served(s)) convolve(0, s, x, x_row0, weight, bias, act, oy0, oy1, y, NULL);
     else sk_kernels_c()->dw_forward(s, x, x_row0, weight, bias, act, oy0, oy1, y);
 }
 
@@ -241,7 +304,7 @@ static void spread_rows(sk_spread *d, sk_ring *ring, int q, int q0, int columns,
     }
 }
 
-static void backward_data_2(const sk_dw *s, const float *dy, const float *weight, float *dx) {
+static void backward_data_2(const sk_dw *s, const float *dy, const float *weight, float *dx, const sk_onward *onward) {
     sk_spread d = {.s = s, .parity = {parity_of(s, 0), parity_of(s, 1)}};
     const int low = min_int(d.parity[0].first, d.parity[1].first);
     const int high = max_int(d.parity[0].first + d.parity[0].count, d.parity[1].first + d.parity[1].count);
@@ -249,13 +312,8 @@ static void backward_data_2(const sk_dw *s, const float *dy, const float *weight
 
     for (int c = 0; c < s->c; c += SK_LANES) {
         d.o = (sk_outputs){.start = vec_zero(), .step = 2 * (ptrdiff_t)s->c, .whole = s->c - c >= SK_LANES};
-        ring.mask = d.o.mask = vec_first(s->c - c);
-        ring.whole = d.o.whole;
-        ring.from = dy + c;
-        ring.row0 = 0;
-        ring.height = s->oh;
-        ring.width = s->ow;
-        ring.c = s->c;
+        open_ring(&ring, dy, 0, s->oh, s->ow, s->c, c, NULL, SK_ACT_NONE);
+        d.o.mask = ring.mask;
         for (int i = 0; i < 4; i++) {
             const sk_parity *rows = &d.parity[i / 2], *cols = &d.parity[i % 2];
             pick_taps(weight + c, s->c, s->kernel, rows->last, rows->count, cols->last, cols->count, -2, &d.o,
@@ -263,24 +321,31 @@ static void backward_data_2(const sk_dw *s, const float *dy, const float *weight
         }
         for (int q0 = 0; 2 * q0 < s->w; q0 += STRIP) {
             const int columns = min_int(STRIP, (s->w + 1) / 2 - q0);
+            int waiting = 0;
             start_ring(&ring, q0 + low, columns - 1 + high - low, low);
             for (int q = 0; 2 * q < s->h; q++) {
                 const float *rows[MAX_KERNEL];
                 want_rows(&ring, q + low, high - low, rows);
                 spread_rows(&d, &ring, q, q0, columns, dx + c);
+                if (onward)
+                    go_on(onward, c, &waiting, min_int(2 * q + 2, s->h), 2 * q0, min_int(2 * columns, s->w - 2 * q0));
             }
         }
     }
 }
 
-static void dw_backward_data(const sk_dw *s, const float *dy, const float *weight, float *dx) {
+static void dw_backward_data(const sk_dw *s, const float *dy, const float *weight, const float *x, float *dx,
+                             double *sum, double *sum_y) {
+    const sk_onward norm = {s, x, dx, sum, sum_y}, *onward = s->bn ? &norm : NULL;
+
     if (!served(s)) {
-        sk_kernels_c()->dw_backward_data(s, dy, weight, dx);
+        sk_kernels_c()->dw_backward_data(s, dy, weight, x, dx, sum, sum_y);
     } else if (s->stride == 2) {
-        backward_data_2(s, dy, weight, dx);
+        backward_data_2(s, dy, weight, dx, onward);
     } else { /* a convolution with the turned kernel */
-        const sk_dw back = {s->oh, s->ow, s->c, s->h, s->w, s->kernel, 1, s->kernel - 1 - s->pad};
-        convolve(1, &back, dy, 0, weight, NULL, SK_ACT_NONE, 0, s->h, dx);
+        const sk_dw back = {.h = s->oh, .w = s->ow, .c = s->c, .oh = s->h, .ow = s->w, .kernel = s->kernel,
+                            .stride = 1, .pad = s->kernel - 1 - s->pad};
+        convolve(1, &back, dy, 0, weight, NULL, SK_ACT_NONE, 0, s->h, dx, onward);
     }
 }
 
@@ -333,13 +398,7 @@ static void dw_backward_weight(const sk_dw *s, const float *dy, const float *x, 
         return;
     }
     for (int c = 0; c < s->c; c += SK_LANES) {
-        ring.mask = vec_first(s->c - c);
-        ring.whole = s->c - c >= SK_LANES;
-        ring.from = x + c;
-        ring.row0 = 0;
-        ring.height = s->h;
-        ring.width = s->w;
-        ring.c = s->c;
+        open_ring(&ring, x, 0, s->h, s->w, s->c, c, s->bn, s->act);
         memset(sums, 0, sizeof sums);
         for (int ox = 0; ox < s->ow; ox += STRIP) {
             const int columns = min_int(STRIP, s->ow - ox);

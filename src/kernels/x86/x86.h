@@ -13,6 +13,9 @@ void sk_avx2_bn_entries(sk_kernels *table);
 void sk_avx2_elementwise_entries(sk_kernels *table);
 void sk_avx2_stem_entries(sk_kernels *table);
 void sk_avx2_act(size_t count, const float *x, sk_act kind, float *y);
+/* bn_backward_sums in place for the first `lanes` of the channels at da, of which there are c in a row. */
+void sk_avx2_bn_backward_column(float *da, const float *y, int rows, int c, int lanes, const sk_bn *bn, sk_act act,
+                                double *sum, double *sum_y);
 
 /* AVX-512 F, BW, DQ and VL, 16 lanes. */
 void sk_avx512_gemm_entries(sk_kernels *table);
@@ -21,4 +24,6 @@ void sk_avx512_bn_entries(sk_kernels *table);
 void sk_avx512_elementwise_entries(sk_kernels *table);
 void sk_avx512_stem_entries(sk_kernels *table);
 void sk_avx512_act(size_t count, const float *x, sk_act kind, float *y);
+void sk_avx512_bn_backward_column(float *da, const float *y, int rows, int c, int lanes, const sk_bn *bn, sk_act act,
+                                  double *sum, double *sum_y);
 #endif
