@@ -21,6 +21,7 @@ static const cli_option options[] = {
      .choices = "normal|mmse|kl_divergence"},
     {0, "method", CLI_CHOICE, "NAME", "channel", "scale of weights per channel or per layer",
      .choices = "channel|layer"},
+    {0, "despite-lint", CLI_FLAG, NULL, NULL, "convert a network that the lint finds an error in all the same"},
     {0, "seed", CLI_INT, "N", "1", "seed of the draw", .least = 0, .most = 9007199254740992.0},
     {0, "keep", CLI_STRING, "DIR", NULL, "folder to keep the ONNX, the calibration list and its pictures in"},
     {0, "toolkit", CLI_STRING, "DIR", NULL, "folder of `siskin rknn setup`"},
@@ -138,6 +139,7 @@ static int rknn(cli *c, const sk_model *model) {
     o.by_layer = cli_string(c, "method")[0] == 'l';
     o.pictures = (int)cli_int(c, "pictures");
     o.seed = (uint64_t)cli_int(c, "seed");
+    o.despite_lint = cli_flag(c, "despite-lint");
     o.keep = cli_string(c, "keep");
     sk_status status = sk_rknn_algorithm_parse(cli_string(c, "algorithm"), &o.algorithm, &err);
     if (!status) status = sk_dataset_open(cli_string(c, "calibration"), &dataset, &err);
@@ -194,7 +196,8 @@ const cli_verb verb_export = {
         "With --onnx-qdq MODEL is a .skn, and the int8 model becomes standard ONNX for other runtimes: opset 13, "
         "QuantizeLinear and DequantizeLinear around every layer, weights and values in steps of 1, multipliers in "
         "nodes of their own. onnxruntime gives siskin's logits bit for bit.\n\n"
-        "With --rknn Rockchip's toolkit (siskin rknn setup) makes a model for the NPU: int8, calibrated with "
+        "With --rknn the network is looked at by siskin rknn lint, whose errors end it (--despite-lint goes on), and "
+        "Rockchip's toolkit (siskin rknn setup) makes a model for the NPU: int8, calibrated with "
         "pictures of DATASET's training part, the model's card inside. Told are size, time, memory, cycles where "
         "the compiler knows them, the constants with outliers, the toolkit's warnings, and every layer that it left "
         "to the CPU, the only sign of one that fails on the board; exit status 3 if there is one.",

@@ -105,7 +105,8 @@ static int lint(cli *c) {
     sk_error err = {0};
     sk_rknn_lint l;
     const char *path = cli_arg(c, 1);
-    if (sk_rknn_lint_file(path, &l, &err) != SK_OK) return cli_fail(c, &err);
+    const char *target = cli_given(c, "target") ? cli_string(c, "target") : sk_rknn_defaults().target;
+    if (sk_rknn_lint_file(path, target, &l, &err) != SK_OK) return cli_fail(c, &err);
     if (cli_json(c)) lint_json(path, &l);
     for (size_t i = 0; !cli_json(c) && !cli_quiet(c) && i < l.count; i++) {
         const sk_rknn_finding *f = &l.findings[i];

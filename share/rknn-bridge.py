@@ -21,6 +21,8 @@ libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: never outlive siskin, not eve
 if os.getppid() != int(sys.argv[1]):
     sys.exit(1)
 os.environ["TQDM_MININTERVAL"] = "0.5"
+os.environ["TMPDIR"] = os.path.abspath("temporary")  # siskin removes it, which a killed toolkit could not
+os.makedirs(os.environ["TMPDIR"], exist_ok=True)
 stream = socket.socket(fileno=3).makefile("rwb")
 
 

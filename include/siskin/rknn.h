@@ -48,6 +48,7 @@ typedef struct sk_rknn_options {
     int by_layer;        /* one scale per weight tensor instead of one per output channel */
     int pictures;        /* for calibration, drawn as sk_quantize draws them */
     uint64_t seed;
+    int despite_lint;    /* convert what the lint calls an error too */
     const char *board;   /* serial number of the connected board that runs the model, "": the only one; NULL: none */
     const char *keep;    /* folder that gets the ONNX, the list and the pictures; NULL: they are removed */
 } sk_rknn_options;
@@ -84,7 +85,8 @@ sk_status sk_rknn_log_read(const char *log, sk_rknn_report *out, sk_error *err);
 void sk_rknn_report_free(sk_rknn_report *report);
 
 /* Converts `model` to `path` (.rknn, the model's card in its custom string) and writes the toolkit's whole log to
- * PATH.log, after a failure too. Errors: UNSUPPORTED (no toolkit, or what the toolkit says), DATA, IO, CANCELLED,
+ * PATH.log, after a failure too. The lint sees the network first; its warnings go to the hooks. Errors: UNSUPPORTED (no
+ * toolkit, an error of the lint, or what the toolkit says), DATA, IO, CANCELLED,
  * MEMORY; `path` is then as it was. */
 sk_status sk_rknn_convert(const sk_model *model, const sk_dataset *calibration, const sk_cache *cache, const char *path,
                           const sk_rknn_options *options, const sk_hooks *hooks, sk_rknn_report *report, sk_error *err);
@@ -168,8 +170,8 @@ typedef struct sk_rknn_lint {
     int errors, warnings;
     const char *predicts; /* "npu": all layers on it; "cpu": some are left to the CPU; "fail": no model */
 } sk_rknn_lint;
-/* Any ONNX file. Errors: IO, FORMAT, MEMORY; findings are none. */
-sk_status sk_rknn_lint_file(const char *path, sk_rknn_lint *out, sk_error *err);
+/* Any ONNX file, for the chip `target`. Errors: ARGUMENT (an unknown chip), IO, FORMAT, MEMORY; findings are none. */
+sk_status sk_rknn_lint_file(const char *path, const char *target, sk_rknn_lint *out, sk_error *err);
 void sk_rknn_lint_free(sk_rknn_lint *lint);
 
 /* ---- .rknn files, read without the vendor ---------------------------------------------------------------------- */

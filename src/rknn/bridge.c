@@ -66,6 +66,12 @@ static int last_error(const char *log, char *out, size_t size) {
     return out[0] != 0;
 }
 
+static sk_status fail_full(const sk_bridge *b, sk_error *err) {
+    const int folder = (int)(strrchr(b->script, '/') - b->script);
+    return sk_fail(err, SK_ERR_IO, "the disk is full where Rockchip's toolkit works (%.*s): make room there, or set "
+                   "TMPDIR to a folder on another disk", folder, b->script);
+}
+
 static sk_status told_failure(const sk_bridge *b, const cJSON *answer, sk_error *err) {
     const cJSON *error = cJSON_GetObjectItemCaseSensitive(answer, "error");
     const char *text = cJSON_IsString(error) ? error->valuestring : "no reason given";
@@ -75,6 +81,7 @@ static sk_status told_failure(const sk_bridge *b, const cJSON *answer, sk_error 
                        "Rockchip's toolkit is not whole (%s): `siskin rknn doctor` says what is missing, `siskin rknn "
                        "setup --again` installs it anew",
                        text);
+    if (strstr(text, "No space left") || strstr(text, "File too large")) return fail_full(b, err);
     if (!last_error(sk_child_log(b->child), line, sizeof line)) snprintf(line, sizeof line, "%s", text);
     return sk_fail(err, SK_ERR_UNSUPPORTED, "Rockchip's toolkit says: %s", line);
 }

@@ -31,10 +31,13 @@ static sk_status deliver(const char *from, const char *path, const sk_rknn_optio
 }
 
 static sk_status convert(sk_rknn_job *job, const sk_model *model, const char *path, const sk_rknn_options *options,
-                         sk_rknn_report *report, sk_error *err) {
+                         const sk_hooks *hooks, sk_rknn_report *report, sk_error *err) {
     sk_rknn_info info = {0};
-    char *made = sk_path_join(job->folder, "model.rknn");
-    sk_status status = made ? sk_rknn_job_build(job, model, options, NULL, err) : sk_fail_memory(err, "a path");
+    char *made = sk_path_join(job->folder, "model.rknn"), *onnx = sk_path_join(job->folder, "model.onnx");
+    sk_status status = made && onnx
+                           ? sk_rknn_lint_gate(onnx, options->target, options->despite_lint, hooks, err)
+                           : sk_fail_memory(err, "a path");
+    if (status == SK_OK) status = sk_rknn_job_build(job, model, options, NULL, err);
     if (status == SK_OK)
         status = sk_bridge_ask(job->bridge, "{\"do\":\"export\",\"path\":\"model.rknn\"}", NULL, 0, NULL, err);
     if (status == SK_OK) status = sk_rknn_log_read(sk_bridge_log(job->bridge), report, err);
@@ -46,6 +49,7 @@ static sk_status convert(sk_rknn_job *job, const sk_model *model, const char *pa
     report->body = info.body;
     report->pictures = job->pictures;
     sk_free(made);
+    sk_free(onnx);
     return status;
 }
 
@@ -56,7 +60,7 @@ sk_status sk_rknn_convert(const sk_model *model, const sk_dataset *calibration, 
     sk_rknn_job job;
     memset(report, 0, sizeof *report);
     sk_status status = sk_rknn_job_open(model, calibration, cache, options, hooks, &job, err);
-    if (status == SK_OK) status = convert(&job, model, path, options, report, err);
+    if (status == SK_OK) status = convert(&job, model, path, options, hooks, report, err);
     if (status == SK_OK) status = write_log(&job, path, err);
     else if (status != SK_ERR_CANCELLED) write_log(&job, path, NULL);
     sk_rknn_job_close(&job);

@@ -28,12 +28,12 @@ sk_rknn_options sk_rknn_defaults(void) {
     return (sk_rknn_options){.target = "rv1103", .algorithm = SK_RKNN_MMSE, .pictures = 100, .seed = 1};
 }
 
-static sk_status check_options(const sk_rknn_options *o, sk_error *err) {
+sk_status sk_rknn_check_target(const char *target, sk_error *err) {
     static const char *const targets[] = {"rv1103", "rv1103b", "rv1106", "rv1106b"};
     for (size_t i = 0; i < sizeof targets / sizeof *targets; i++)
-        if (o->target && strcmp(o->target, targets[i]) == 0) return SK_OK;
+        if (target && strcmp(target, targets[i]) == 0) return SK_OK;
     return sk_fail(err, SK_ERR_ARGUMENT, "target '%s' is not known: choose rv1103, rv1103b, rv1106 or rv1106b",
-                   o->target ? o->target : "");
+                   target ? target : "");
 }
 
 static sk_status write_pictures(const char *folder, const sk_quant_pictures *pictures, int size, const sk_hooks *hooks,
@@ -77,7 +77,7 @@ static sk_status fill_folder(sk_rknn_job *job, const sk_model *model, const sk_d
 sk_status sk_rknn_job_open(const sk_model *model, const sk_dataset *dataset, const sk_cache *cache,
                            const sk_rknn_options *options, const sk_hooks *hooks, sk_rknn_job *job, sk_error *err) {
     memset(job, 0, sizeof *job);
-    sk_status status = check_options(options, err);
+    sk_status status = sk_rknn_check_target(options->target, err);
     if (status == SK_OK) status = sk_rknn_dir(options->toolkit, &job->dir, err);
     if (status == SK_OK && options->keep) {
         job->keep = 1;
@@ -142,7 +142,10 @@ sk_status sk_rknn_job_build(sk_rknn_job *job, const sk_model *model, const sk_rk
 
 void sk_rknn_job_close(sk_rknn_job *job) {
     sk_bridge_close(job->bridge);
+    char *temporary = job->folder ? sk_path_join(job->folder, "temporary") : NULL; /* the toolkit's own */
+    if (temporary) sk_folder_remove(temporary, NULL);
     if (job->folder && !job->keep) sk_folder_remove(job->folder, NULL);
+    sk_free(temporary);
     sk_free(job->folder);
     sk_free(job->dir);
     memset(job, 0, sizeof *job);

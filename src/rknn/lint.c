@@ -259,10 +259,11 @@ static void look_at_node(work *w, const sk_onnx_node *n) {
     else if (strcmp(n->op, "Transpose") == 0) find(w, "transpose", n->name, "Transpose in the network");
 }
 
-sk_status sk_rknn_lint_file(const char *path, sk_rknn_lint *out, sk_error *err) {
+sk_status sk_rknn_lint_file(const char *path, const char *target, sk_rknn_lint *out, sk_error *err) {
     sk_onnx_graph graph;
     memset(out, 0, sizeof *out);
-    const sk_status status = sk_onnx_graph_read(path, &graph, err);
+    sk_status status = sk_rknn_check_target(target, err);
+    if (status == SK_OK) status = sk_onnx_graph_read(path, &graph, err);
     if (status != SK_OK) return status;
     work w = {.graph = &graph, .out = out};
     look_at_file(&w);
@@ -280,4 +281,25 @@ sk_status sk_rknn_lint_file(const char *path, sk_rknn_lint *out, sk_error *err) 
 void sk_rknn_lint_free(sk_rknn_lint *lint) {
     sk_free(lint->findings);
     memset(lint, 0, sizeof *lint);
+}
+
+static sk_status refuse(const sk_rknn_lint *lint, const sk_rknn_finding *f, sk_error *err) {
+    return sk_fail(err, SK_ERR_UNSUPPORTED, "the lint finds %d error%s in the network, first %s%s%s: %s; %s "
+                   "(--despite-lint converts all the same)", lint->errors, lint->errors == 1 ? "" : "s", f->rule,
+                   f->node[0] ? " at " : "", f->node, f->what, f->remedy);
+}
+
+sk_status sk_rknn_lint_gate(const char *onnx, const char *target, int despite, const sk_hooks *hooks, sk_error *err) {
+    sk_rknn_lint lint;
+    sk_status status = sk_rknn_lint_file(onnx, target, &lint, err);
+    if (status != SK_OK) return status;
+    for (size_t i = 0; status == SK_OK && i < lint.count; i++) {
+        const sk_rknn_finding *f = &lint.findings[i];
+        if (f->severity == SK_RKNN_ERROR && !despite) status = refuse(&lint, f, err);
+        else if (f->severity != SK_RKNN_NOTE)
+            sk_log(hooks, SK_LOG_WARNING, "lint: %s%s%s: %s; %s", f->rule, f->node[0] ? " at " : "", f->node, f->what,
+                   f->remedy);
+    }
+    sk_rknn_lint_free(&lint);
+    return status;
 }

@@ -46,6 +46,11 @@ sk_status sk_rknn_job_open(const sk_model *model, const sk_dataset *dataset, con
 sk_status sk_rknn_job_build(sk_rknn_job *job, const sk_model *model, const sk_rknn_options *options,
                             const char *outputs, sk_error *err);
 void sk_rknn_job_close(sk_rknn_job *job);
+/* Is it a chip that this is made for? Errors: ARGUMENT, with the list. */
+sk_status sk_rknn_check_target(const char *target, sk_error *err);
+/* Before a conversion (lint.c): warnings to the hooks; the first error ends it unless `despite`. Errors: as
+ * sk_rknn_lint_file, UNSUPPORTED. */
+sk_status sk_rknn_lint_gate(const char *onnx, const char *target, int despite, const sk_hooks *hooks, sk_error *err);
 /* The card and how the model was made, as JSON of at most 1024 bytes; released with sk_free, NULL: out of memory. */
 char *sk_rknn_card_text(const sk_card *card, const sk_rknn_options *options);
 /* The card out of such a text; 0 if it is none. */

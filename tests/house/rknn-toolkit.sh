@@ -61,6 +61,19 @@ python3 -c 'import json
 d = json.load(open("pairs")); rows = {r["name"]: r for r in d["layers"]}
 assert min(rows[n]["cosine"] for n in ("features.0", "features.1.block.0", "features.2.block.2", "features.4.block.3")) > 0.9999
 assert d["own_theirs"] >= 0.9 * d["pictures"] > 0, d' || fault "compare with ranges: $(head -c 400 pairs)"
+# A full disk, at each of the toolkit's stages.
+mkdir small
+if mount -t tmpfs -o size=7m tmpfs small 2>/dev/null; then
+    trap 'umount "$dir/small"; rm -rf "$dir"' EXIT
+    for size in 7 14 28; do
+        mount -o remount,size=${size}m small
+        TMPDIR=$dir/small "$siskin" export "$model" --rknn rv1103 --algorithm normal -c birds -n 3 -o bad.rknn -q >out 2>err
+        [ $? = 1 ] && [ "$(wc -l <err)" = 1 ] && grep -q 'the disk is full' err && [ ! -e bad.rknn ] && [ -z "$(ls small)" ] ||
+            fault "a disk of $size MB: $(cat err); left $(ls small)"
+    done
+else
+    echo "left out: no disk of a few MB can be mounted here, a full one is tried with the stand-in alone"
+fi
 printf 'no picture\n' >bad.onnx
 "$siskin" export bad.onnx --rknn rv1103 -c birds -o bad.rknn -q 2>err
 [ $? = 1 ] && [ "$(wc -l <err)" = 1 ] && [ ! -e bad.rknn ] || fault "an ONNX that is none: $(cat err)"

@@ -194,6 +194,8 @@ mv away pictures
 (trap '' XFSZ; ulimit -f 1000; "$siskin" $convert >out 2>err)
 [ $? = 1 ] && [ "$(wc -l <err)" = 1 ] && grep -q 'model.onnx' err && [ -z "$(ls tmp)" ] && [ ! -e bird.rknn ] ||
     fault "a full disk: $(cat err); $(ls tmp)"
+# The ONNX does, what the toolkit writes does not.
+(trap '' XFSZ; ulimit -f 14000; STANDIN=disk expect 1 "the disk is full where Rockchip's toolkit works" $convert; exit $bad) || bad=1
 mkdir bird.rknn
 "$siskin" $convert >out 2>err
 [ $? = 1 ] && [ "$(wc -l <err)" = 1 ] && grep -q 'bird.rknn' err || fault "a folder as output: $(cat err)"
