@@ -9,9 +9,20 @@
 #include "net/step.h"
 
 /* ---- batch norm in the weights --------------------------------------------------------------------------------- */
-/* Index of the output channel of value i of a unit's weights in the kernels' layout. */
-static size_t channel(const sk_unit *u, size_t i) {
-    return u->op == SK_OP_DEPTHWISE ? i % (size_t)u->out_c : i / (size_t)sk_step_depth(u);
+/* Row r of a unit's weights in the kernels' layout: of one output channel, or a tap of all of them. */
+static size_t row_count(const sk_unit *u) {
+    return (size_t)(u->op == SK_OP_DEPTHWISE ? u->kernel * u->kernel : u->out_c);
+}
+static size_t row_width(const sk_unit *u) {
+    return (size_t)(u->op == SK_OP_DEPTHWISE ? u->out_c : sk_step_depth(u));
+}
+static void scale_row(const sk_unit *u, size_t r, const sk_real *factor, sk_real *row) {
+    const size_t width = row_width(u);
+
+    if (u->op == SK_OP_DEPTHWISE)
+        for (size_t j = 0; j < width; j++) row[j] *= factor[j];
+    else
+        for (size_t j = 0; j < width; j++) row[j] *= factor[r];
 }
 
 /* The unit's weights in the kernels' layout times `factor` per channel (NULL: 1). */
@@ -23,7 +34,7 @@ static void fill_matrix(const sk_step *s, int unit, const sk_real *factor, sk_re
     if (u->op == SK_OP_DEPTHWISE) sk_net_pack_dw(p->data, u->out_c, taps, to);
     else if (u->op == SK_OP_CONV) sk_net_pack_ohwi(p->data, u->out_c, u->in_c, taps, to);
     else memcpy(to, p->data, p->count * sizeof *to);
-    for (size_t i = 0; factor && i < p->count; i++) to[i] *= factor[channel(u, i)];
+    for (size_t r = 0; factor && r < row_count(u); r++) scale_row(u, r, factor, to + r * row_width(u));
 }
 
 /* The factors of the channels that a depthwise unit reads. */
@@ -75,11 +86,11 @@ void sk_step_unfold(sk_step *s, int unit, sk_real *raw) {
 
     fill_matrix(s, unit, NULL, matrix);
     memset(products, 0, (size_t)u->out_c * sizeof *products);
-    for (size_t i = 0; i < p->count; i++) {
-        const size_t c = channel(u, i);
+    for (size_t r = 0; r < row_count(u); r++, matrix += row_width(u), raw += row_width(u)) {
+        const int depthwise = u->op == SK_OP_DEPTHWISE;
 
-        products[c] += (double)matrix[i] * (double)raw[i];
-        raw[i] *= us->ka[c];
+        for (size_t j = 0; j < row_width(u); j++) products[depthwise ? j : r] += (double)matrix[j] * (double)raw[j];
+        scale_row(u, r, us->ka, raw);
     }
     for (int c = 0; c < u->out_c; c++)
         d_gamma[c] = (sk_real)((products[c] - (double)p[SK_MEAN].data[c] * d_beta[c]) * (double)us->invstd[c]);
