@@ -85,9 +85,10 @@ static const char *severity(const sk_rknn_finding *f) {
     return f->severity == SK_RKNN_ERROR ? "error" : f->severity == SK_RKNN_WARNING ? "warning" : "note";
 }
 
-static void lint_json(const char *path, const sk_rknn_lint *l) {
+static void lint_json(const char *path, const char *target, const sk_rknn_lint *l) {
     printf("{\"file\":");
     cli_json_string(stdout, path);
+    printf(",\"target\":\"%s\"", target);
     printf(",\"nodes\":%zu,\"errors\":%d,\"warnings\":%d,\"predicts\":\"%s\",\"findings\":[", l->nodes, l->errors,
            l->warnings, l->predicts);
     for (size_t i = 0; i < l->count; i++) {
@@ -107,7 +108,7 @@ static int lint(cli *c) {
     const char *path = cli_arg(c, 1);
     const char *target = cli_given(c, "target") ? cli_string(c, "target") : sk_rknn_defaults().target;
     if (sk_rknn_lint_file(path, target, &l, &err) != SK_OK) return cli_fail(c, &err);
-    if (cli_json(c)) lint_json(path, &l);
+    if (cli_json(c)) lint_json(path, target, &l);
     for (size_t i = 0; !cli_json(c) && !cli_quiet(c) && i < l.count; i++) {
         const sk_rknn_finding *f = &l.findings[i];
         printf("%s%s%s %s%s%s: %s\n    %s [%s]\n", cli_color(stdout, f->severity == SK_RKNN_ERROR ? "red" : "yellow"),
@@ -115,7 +116,8 @@ static int lint(cli *c) {
                f->source);
     }
     if (!cli_json(c) && !cli_quiet(c))
-        printf("%s: %zu nodes, %d errors, %d warnings; to expect: %s\n", path, l.nodes, l.errors, l.warnings,
+        printf("%s for %s: %zu nodes, %d errors, %d warnings; to expect: %s\n", path, target, l.nodes, l.errors,
+               l.warnings,
                strcmp(l.predicts, "npu") == 0   ? "every layer on the NPU"
                : strcmp(l.predicts, "cpu") == 0 ? "a layer on the CPU"
                                                 : "no conversion");

@@ -25,6 +25,14 @@ expect 1 "run \`siskin rknn setup\`" $convert
 mkdir other && : >other/file
 expect 1 "other is there and is no Python venv" rknn setup --again --dir other
 expect 1 "a file of this name is in the way" rknn setup --again --dir pictures/bird/1.png/x
+# An installation that was cut off before, and now fails: neither is left.
+if /usr/bin/python3 -c 'import torch, psutil, ensurepip' 2>/dev/null && [ "$(df --output=avail -k . | tail -n 1)" -gt 1200000 ]; then
+    mkdir -p half.part/bin && : >half.part/bin/python
+    PIP_NO_INDEX=1 expect 1 "cannot install the toolkit: pip says: " rknn setup --dir half -q
+    [ ! -e half ] && [ ! -e half.part ] || fault "a failed installation leaves $(ls -d half*)"
+else
+    echo "left out: Debian's python3-torch or 1.2 GB of disk is missing, a cut installation is not tried"
+fi
 /usr/bin/python3 -m venv --without-pip --system-site-packages toolkit || { echo "no venv"; exit 1; }
 site=$(ls -d toolkit/lib/python3*/site-packages)
 "$siskin" rknn doctor --json >out 2>err
@@ -105,6 +113,12 @@ python3 -c 'import json
 d = json.load(open("lint.json"))
 assert d["predicts"] == "npu" and d["errors"] == d["warnings"] == 0
 assert sum(f["rule"] == "global-pool" for f in d["findings"]) == 6' || fault "lint of our own ONNX: $(cat lint.json)"
+"$siskin" rknn lint kept/model.onnx --target rv1103b --json >lint.json || fault "lint for rv1103b: $(cat lint.json)"
+python3 -c 'import json
+d = json.load(open("lint.json"))
+assert d["target"] == "rv1103b" and [f["rule"] for f in d["findings"]].count("chip") == 1' || fault "lint for rv1103b: $(cat lint.json)"
+expect 2 "must be one of rv1103|rv1103b|rv1106|rv1106b, not 'rk3588'" rknn lint kept/model.onnx --target rk3588
+expect 1 "models/plain.onnx: not an ONNX file written by siskin" export models/plain.onnx --rknn rv1103 -c birds -o bird.rknn -q
 expect 1 "LICENSE: not an ONNX file, or a damaged one" rknn lint "$source/LICENSE"
 head -c 3000 kept/model.onnx >cut.onnx
 expect 1 "cut.onnx: not an ONNX file, or a damaged one" rknn lint cut.onnx
