@@ -3,8 +3,8 @@
 
 fault() { echo "FAULT: $*"; bad=1; }
 
-# expect CODE WORDS ARGS...: exit code, nothing on stdout, one line on stderr that holds WORDS, within 15 seconds; tmp/
-# is empty afterwards and none of the files of $halves is there.
+# expect CODE WORDS ARGS...: exit code, nothing on stdout, one line on stderr that holds WORDS, within $limit (15)
+# seconds; tmp/ is empty afterwards and none of the files of $halves is there.
 expect() {
     code=$1 words=$2
     shift 2
@@ -15,7 +15,7 @@ expect() {
         fault "siskin $*: exit $got instead of $code, or not one line on stderr with \"$words\":"
         head -n 5 out err
     fi
-    [ $(($(date +%s) - began)) -lt 15 ] || fault "siskin $*: took 15 seconds or longer"
+    [ $(($(date +%s) - began)) -lt "${limit:-15}" ] || fault "siskin $*: took ${limit:-15} seconds or longer"
     [ ! -d tmp ] || [ -z "$(ls tmp)" ] || { fault "siskin $*: left tmp/$(ls tmp)"; rm -rf tmp/*; }
     for half in ${halves-}; do [ ! -e "$half" ] || { fault "siskin $*: left $half"; rm -rf "$half"; }; done
 }

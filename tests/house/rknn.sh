@@ -28,7 +28,7 @@ expect 1 "a file of this name is in the way" rknn setup --again --dir pictures/b
 # An installation that was cut off before, and now fails: neither is left.
 if /usr/bin/python3 -c 'import torch, psutil, ensurepip' 2>/dev/null && [ "$(df --output=avail -k . | tail -n 1)" -gt 1200000 ]; then
     mkdir -p half.part/bin && : >half.part/bin/python
-    PIP_NO_INDEX=1 expect 1 "cannot install the toolkit: pip says: " rknn setup --dir half -q
+    limit=120 PIP_NO_INDEX=1 expect 1 "cannot install the toolkit: pip says: " rknn setup --dir half -q
     [ ! -e half ] && [ ! -e half.part ] || fault "a failed installation leaves $(ls -d half*)"
 else
     echo "left out: Debian's python3-torch or 1.2 GB of disk is missing, a cut installation is not tried"
