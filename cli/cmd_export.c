@@ -22,6 +22,7 @@ static const cli_option options[] = {
     {0, "method", CLI_CHOICE, "NAME", "channel", "scale of weights per channel or per layer",
      .choices = "channel|layer"},
     {0, "despite-lint", CLI_FLAG, NULL, NULL, "convert a network that the lint finds an error in all the same"},
+    {0, "equalise", CLI_FLAG, NULL, NULL, "write channels of the first layers in units of their own"},
     {0, "seed", CLI_INT, "N", "1", "seed of the draw", .least = 0, .most = 9007199254740992.0},
     {0, "keep", CLI_STRING, "DIR", NULL, "folder to keep the ONNX, the calibration list and its pictures in"},
     {0, "toolkit", CLI_STRING, "DIR", NULL, "folder of `siskin rknn setup`"},
@@ -127,7 +128,7 @@ static void rknn_text(cli *c, const sk_rknn_report *r) {
         printf("  %s: %s\n", r->messages[i].error ? "error" : "warning", r->messages[i].text);
 }
 
-static int rknn(cli *c, const sk_model *model) {
+static int rknn(cli *c, sk_model *model) {
     sk_error err = {0};
     sk_rknn_options o = sk_rknn_defaults();
     sk_rknn_report report = {0};
@@ -137,6 +138,8 @@ static int rknn(cli *c, const sk_model *model) {
     o.toolkit = cli_string(c, "toolkit");
     o.target = cli_string(c, "rknn");
     o.by_layer = cli_string(c, "method")[0] == 'l';
+    o.equalise = cli_flag(c, "equalise");
+    o.threads = (int)cli_int(c, "threads");
     o.pictures = (int)cli_int(c, "pictures");
     o.seed = (uint64_t)cli_int(c, "seed");
     o.despite_lint = cli_flag(c, "despite-lint");
@@ -200,7 +203,11 @@ const cli_verb verb_export = {
         "Rockchip's toolkit (siskin rknn setup) makes a model for the NPU: int8, calibrated with "
         "pictures of DATASET's training part, the model's card inside. Told are size, time, memory, cycles where "
         "the compiler knows them, the constants with outliers, the toolkit's warnings, and every layer that it left "
-        "to the CPU, the only sign of one that fails on the board; exit status 3 if there is one.",
+        "to the CPU, the only sign of one that fails on the board; exit status 3 if there is one.\n\n"
+        "The NPU has one scale per tensor: a channel that towers over the others takes their codes. With --equalise "
+        "the toolkit gets the same function with such channels in units of their own, as the first depthwise layers "
+        "can read them. That costs the first convolution twice, and rescues a model that --algorithm normal destroys "
+        "(docs/rknn.md).",
     .examples = "siskin export run --onnx bird.onnx\nsiskin export models/bird-small.safetensors --onnx bird.onnx\n"
                 "siskin export bird.skn --onnx-qdq -o bird-int8.onnx\n"
-                "siskin export run --rknn rv1103 --algorithm mmse --calibration birds -n 100 -o bird.rknn\n"};
+                "siskin export run --rknn rv1103 --algorithm mmse --equalise --calibration birds -o bird.rknn\n"};

@@ -137,6 +137,12 @@ void sk_vendor_run(sk_vendor *net, const uint8_t *image, float *logits, float *f
 /* Float ONNX, opset 13, IR 8, input "input" [1,3,S,S] normalised RGB, output "logits" [1,classes], batch norm folded,
  * hard-swish as HardSigmoid(alpha 1/6, beta 1/2) * x; metadata_props carry the card. */
 sk_status sk_export_onnx(const sk_model *model, const char *path, sk_error *err);
+/* The same function of the picture for a converter that has one scale per tensor of activations: channels that
+ * depthwise layers alone read are written in units of their own, found on the pictures (docs/rknn.md). Behind the first
+ * layer's hard-swish that takes a second convolution and two Clip. Not read back by sk_model_read. Runs the model.
+ * Errors: MEMORY, IO. */
+sk_status sk_export_onnx_equalised(sk_model *model, const sk_quant_pictures *pictures, int threads, const char *path,
+                                   sk_error *err);
 /* The int8 model in the file `skn` as ONNX in the QDQ form, opset 13, IR 8, input and output as above: weights int8,
  * biases int32, QuantizeLinear and DequantizeLinear (int8) around every layer, values within the graph in steps of 1
  * and multipliers as nodes, so that IEEE float32 gives the runtime's logits bit for bit (docs/int8.md). Errors: FORMAT

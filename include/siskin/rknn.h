@@ -46,6 +46,8 @@ typedef struct sk_rknn_options {
     const char *target;  /* "rv1103", "rv1103b", "rv1106" or "rv1106b" */
     sk_rknn_algorithm algorithm;
     int by_layer;        /* one scale per weight tensor instead of one per output channel */
+    int equalise;        /* the toolkit gets sk_export_onnx_equalised */
+    int threads;         /* of the forward passes for that, 0: all; the result does not depend on it */
     int pictures;        /* for calibration, drawn as sk_quantize draws them */
     uint64_t seed;
     int despite_lint;    /* convert what the lint calls an error too */
@@ -88,14 +90,14 @@ void sk_rknn_report_free(sk_rknn_report *report);
  * PATH.log, after a failure too. The lint sees the network first; its warnings go to the hooks. Errors: UNSUPPORTED (no
  * toolkit, an error of the lint, or what the toolkit says), DATA, IO, CANCELLED,
  * MEMORY; `path` is then as it was. */
-sk_status sk_rknn_convert(const sk_model *model, const sk_dataset *calibration, const sk_cache *cache, const char *path,
+sk_status sk_rknn_convert(sk_model *model, const sk_dataset *calibration, const sk_cache *cache, const char *path,
                           const sk_rknn_options *options, const sk_hooks *hooks, sk_rknn_report *report, sk_error *err);
 
 /* The vendor's simulator as a classifier: converts `model` likewise and answers pictures with its int8 arithmetic, some
  * 30 ms each. `hooks` must outlive it. With options->board the connected board answers instead; it is looked at first
  * (sk_rknn_board_trouble), and one that stops answering ends with a sentence. Errors: as sk_rknn_convert,
  * sk_rknn_board_find. */
-sk_status sk_rknn_simulate(const sk_model *model, const sk_dataset *calibration, const sk_cache *cache,
+sk_status sk_rknn_simulate(sk_model *model, const sk_dataset *calibration, const sk_cache *cache,
                            const sk_rknn_options *options, const sk_hooks *hooks, sk_classifier **out, sk_error *err);
 
 /* ---- comparison: our forecast beside the vendor's int8, layer by layer ------------------------------------------- */

@@ -5,38 +5,64 @@
 #include <string.h>
 
 #include "formats/onnx_build.h"
-#include "siskin/quant.h"
+#include "formats/onnx_write.h"
+
+static const float LARGE = 1e6f; /* no value of the network's is beyond */
 
 typedef struct builder {
     const sk_model *model;
+    const sk_onnx_equal *equal; /* NULL: no factors */
     sk_onnx graph;
     const char **outputs; /* value name per layer */
 } builder;
 
-/* Folded weights (O,H,W,I) turned to ONNX's OIHW, and the bias; their names in *weight and *bias. */
-static sk_status add_weights(builder *b, size_t index, const char **weight_name, const char **bias_name,
-                             sk_error *err) {
+/* Of channel c of layer `index`; the picture, -1, has none. */
+static float factor_of(const builder *b, int index, size_t c) {
+    return b->equal && index >= 0 && b->equal->factor[index] ? b->equal->factor[index][c] : 1;
+}
+
+typedef struct weights {
+    float *weight, *bias;
+    size_t count, out_c;
+    int rank;
+    int64_t shape[4];
+} weights;
+
+/* Folded weights (O,H,W,I) turned to ONNX's OIHW, and the bias, with the factors of what is read and, if `divided`, of
+ * what is written. */
+static sk_status take_weights(builder *b, size_t index, int divided, weights *out, sk_error *err) {
     const sk_layer *layer = sk_model_layer(b->model, index);
     const size_t count = sk_model_weight_count(b->model, index), out_c = (size_t)layer->out_c;
     const size_t taps = layer->op == SK_OP_LINEAR ? 1 : (size_t)layer->kernel * (size_t)layer->kernel;
     const size_t in_c = count / (out_c * taps);
-    const int gemm = strncmp(layer->name, "classifier", 10) == 0;
     float *folded = sk_onnx_take(&b->graph, count, sizeof *folded);
-    float *weight = sk_onnx_take(&b->graph, count, sizeof *weight);
-    float *bias = sk_onnx_take(&b->graph, out_c, sizeof *bias);
-    *weight_name = sk_onnx_text(&b->graph, layer->name, layer->has_bn ? ".0.weight" : ".weight");
-    *bias_name = sk_onnx_text(&b->graph, layer->name, layer->has_bn ? ".0.bias" : ".bias");
+    *out = (weights){.count = count, .out_c = out_c, .rank = strncmp(layer->name, "classifier", 10) == 0 ? 2 : 4};
+    out->weight = sk_onnx_take(&b->graph, count, sizeof *out->weight);
+    out->bias = sk_onnx_take(&b->graph, out_c, sizeof *out->bias);
     if (b->graph.failed) return sk_fail_memory(err, "the ONNX graph");
-    const sk_status status = sk_model_folded(b->model, index, folded, bias, err);
+    const sk_status status = sk_model_folded(b->model, index, folded, out->bias, err);
     if (status != SK_OK) return status;
-    for (size_t o = 0; o < out_c; o++)
+    for (size_t o = 0; o < out_c; o++) {
+        const float by = divided ? factor_of(b, (int)index, o) : 1;
+        const float back = layer->op == SK_OP_DEPTHWISE ? factor_of(b, layer->input, o) : 1;
         for (size_t t = 0; t < taps; t++)
-            for (size_t i = 0; i < in_c; i++) weight[(o * in_c + i) * taps + t] = folded[(o * taps + t) * in_c + i];
-    const int64_t kernel = taps == 1 ? 1 : layer->kernel;
-    const int64_t shape[4] = {layer->out_c, (int64_t)in_c, kernel, kernel};
-    sk_onnx_tensor(&b->graph, *weight_name, SK_ONNX_FLOAT, weight, gemm ? 2 : 4, shape);
-    sk_onnx_tensor(&b->graph, *bias_name, SK_ONNX_FLOAT, bias, 1, shape);
+            for (size_t i = 0; i < in_c; i++)
+                out->weight[(o * in_c + i) * taps + t] = folded[(o * taps + t) * in_c + i] * back / by;
+        out->bias[o] /= by;
+    }
+    const int64_t kernel = taps == 1 ? 1 : layer->kernel, shape[4] = {layer->out_c, (int64_t)in_c, kernel, kernel};
+    memcpy(out->shape, shape, sizeof shape);
     return SK_OK;
+}
+
+/* Names of the initialisers, NAME + SUFFIX + weight and bias, in in[1] and in[2]. */
+static void add_weights(builder *b, const sk_layer *layer, const char *suffix, const weights *w, const char *in[3]) {
+    const char *name = sk_onnx_text(&b->graph, layer->name, suffix);
+    in[1] = sk_onnx_text(&b->graph, name, "weight");
+    in[2] = sk_onnx_text(&b->graph, name, "bias");
+    if (b->graph.failed) return;
+    sk_onnx_tensor(&b->graph, in[1], SK_ONNX_FLOAT, w->weight, w->rank, w->shape);
+    sk_onnx_tensor(&b->graph, in[2], SK_ONNX_FLOAT, w->bias, 1, w->shape);
 }
 
 /* ---- layers ------------------------------------------------------------------------------------------------------ */
@@ -67,25 +93,65 @@ static void add_activation(builder *b, const sk_layer *layer, const char *before
     }
 }
 
-static sk_status add_product(builder *b, size_t index, const char *input, const char *output, sk_error *err) {
-    const sk_layer *layer = sk_model_layer(b->model, index);
-    const char *in[3] = {input, NULL, NULL};
-    Onnx__NodeProto *node;
-    const sk_status status = add_weights(b, index, &in[1], &in[2], err);
-    if (status != SK_OK) return status;
-    if (strncmp(layer->name, "classifier", 10) == 0) {
-        node = sk_onnx_node(&b->graph, "Gemm", layer->name, in, 3, output);
-        sk_onnx_add_int(&b->graph, node, "transB", 1);
-        return SK_OK;
-    }
+static void add_convolution(builder *b, const sk_layer *layer, const char *name, const char *const in[3],
+                            const char *output) {
     const int64_t kernel = layer->op == SK_OP_LINEAR ? 1 : layer->kernel;
-    node = sk_onnx_node(&b->graph, "Conv", layer->name, in, 3, output);
+    Onnx__NodeProto *node = sk_onnx_node(&b->graph, "Conv", name, in, 3, output);
     sk_onnx_add_ints(&b->graph, node, "kernel_shape", kernel, 2);
     sk_onnx_add_ints(&b->graph, node, "strides", layer->op == SK_OP_LINEAR ? 1 : layer->stride, 2);
     sk_onnx_add_ints(&b->graph, node, "pads", layer->op == SK_OP_LINEAR ? 0 : layer->pad, 4);
     sk_onnx_add_ints(&b->graph, node, "dilations", 1, 2);
     sk_onnx_add_int(&b->graph, node, "group", layer->op == SK_OP_DEPTHWISE ? layer->out_c : 1);
+}
+
+static sk_status add_product(builder *b, size_t index, const char *input, const char *output, sk_error *err) {
+    const sk_layer *layer = sk_model_layer(b->model, index);
+    const char *in[3] = {input, NULL, NULL};
+    weights w;
+    const sk_status status = take_weights(b, index, 1, &w, err);
+    if (status != SK_OK) return status;
+    add_weights(b, layer, layer->has_bn ? ".0." : ".", &w, in);
+    if (w.rank == 4) add_convolution(b, layer, layer->name, in, output);
+    else sk_onnx_add_int(&b->graph, sk_onnx_node(&b->graph, "Gemm", layer->name, in, 3, output), "transB", 1);
     return SK_OK;
+}
+
+static void add_clip(builder *b, const char *name, const char *input, float low, float high, const char *output) {
+    const char *in[3] = {input, sk_onnx_text(&b->graph, name, "/low"), sk_onnx_text(&b->graph, name, "/high")};
+    float *ends = sk_onnx_take(&b->graph, 2, sizeof *ends);
+    if (b->graph.failed) return;
+    ends[0] = low;
+    ends[1] = high;
+    for (int i = 0; i < 2; i++) sk_onnx_tensor(&b->graph, in[1 + i], SK_ONNX_FLOAT, ends + i, 0, NULL);
+    sk_onnx_node(&b->graph, "Clip", name, in, 3, output);
+}
+
+/* hard-swish(x) / f with a factor f per channel: x / f times a gate, clip(x / 6 + 1/2, 0, 1), that has weights of its
+ * own, since the codes of x / f say little of where the gate of a large f opens. f is 1 or more, so below -3 the gate
+ * is shut whatever x / f is: it is clipped there, and its codes are spent above. */
+static sk_status add_split_hardswish(builder *b, size_t index, const char *input, const char *output, sk_error *err) {
+    const sk_layer *layer = sk_model_layer(b->model, index);
+    sk_onnx *g = &b->graph;
+    const char *opening = sk_onnx_text(g, layer->name, "/opening"), *gate = sk_onnx_text(g, layer->name, "/gate");
+    const char *product = sk_onnx_text(g, layer->name, "/linear"), *clipped = sk_onnx_text(g, layer->name, "/clipped");
+    const char *in[3] = {input, NULL, NULL}, *factors[2] = {clipped, gate};
+    weights w;
+    sk_status status = add_product(b, index, input, product, err);
+    if (status == SK_OK) status = take_weights(b, index, 0, &w, err);
+    if (status != SK_OK) return status;
+    for (size_t i = 0; i < w.count; i++) w.weight[i] /= 6;
+    for (size_t o = 0; o < w.out_c; o++) w.bias[o] = w.bias[o] / 6 + .5f;
+    add_weights(b, layer, ".gate.", &w, in);
+    add_clip(b, sk_onnx_text(g, layer->name, "/clip"), product, -3, LARGE, clipped);
+    add_convolution(b, layer, opening, in, opening);
+    add_clip(b, sk_onnx_text(g, layer->name, "/open"), opening, 0, 1, gate);
+    if (g->failed) return sk_fail_memory(err, "the ONNX graph");
+    sk_onnx_node(g, "Mul", sk_onnx_text(g, layer->name, "/hardswish"), factors, 2, output);
+    return SK_OK;
+}
+
+static int is_split(const builder *b, size_t index) {
+    return b->equal && b->equal->factor[index] && sk_model_layer(b->model, index)->act == SK_ACT_HSWISH;
 }
 
 static sk_status add_layer(builder *b, size_t index, int last, sk_error *err) {
@@ -97,6 +163,7 @@ static sk_status add_layer(builder *b, size_t index, int last, sk_error *err) {
     sk_status status = SK_OK;
     if (b->graph.failed) return sk_fail_memory(err, "the ONNX graph");
     b->outputs[index] = output;
+    if (is_split(b, index)) return add_split_hardswish(b, index, in[0], output, err);
     switch (layer->op) {
     case SK_OP_CONV:
     case SK_OP_DEPTHWISE:
@@ -118,13 +185,27 @@ static sk_status add_layer(builder *b, size_t index, int last, sk_error *err) {
     return status == SK_OK && b->graph.failed ? sk_fail_memory(err, "the ONNX graph") : status;
 }
 
-sk_status sk_export_onnx(const sk_model *model, const char *path, sk_error *err) {
+static sk_status write_onnx(const sk_model *model, const sk_onnx_equal *equal, const char *path, sk_error *err) {
     const size_t layers = sk_model_layer_count(model);
-    builder b = {.model = model};
+    builder b = {.model = model, .equal = equal};
     b.outputs = sk_onnx_take(&b.graph, layers, sizeof *b.outputs);
     sk_status status = b.outputs ? SK_OK : sk_fail_memory(err, "the ONNX graph");
     for (size_t i = 0; i < layers && status == SK_OK; i++) status = add_layer(&b, i, i + 1 == layers, err);
     if (status == SK_OK) status = sk_onnx_write(&b.graph, sk_model_card(model), 13, path, err);
     sk_onnx_free(&b.graph);
+    return status;
+}
+
+sk_status sk_export_onnx(const sk_model *model, const char *path, sk_error *err) {
+    return write_onnx(model, NULL, path, err);
+}
+
+sk_status sk_export_onnx_equalised(sk_model *model, const sk_quant_pictures *pictures, int threads, const char *path,
+                                   sk_error *err) {
+    sk_onnx_equal equal;
+    sk_status status = sk_onnx_equal_find(model, pictures, threads, &equal, err);
+    if (status != SK_OK) return status;
+    status = write_onnx(model, &equal, path, err);
+    sk_onnx_equal_free(&equal);
     return status;
 }

@@ -53,7 +53,7 @@ static sk_status convert(sk_rknn_job *job, const sk_model *model, const char *pa
     return status;
 }
 
-sk_status sk_rknn_convert(const sk_model *model, const sk_dataset *calibration, const sk_cache *cache, const char *path,
+sk_status sk_rknn_convert(sk_model *model, const sk_dataset *calibration, const sk_cache *cache, const char *path,
                           const sk_rknn_options *options, const sk_hooks *hooks, sk_rknn_report *report,
                           sk_error *err) {
     const double start = sk_now();

@@ -59,22 +59,25 @@ static sk_status write_pictures(const char *folder, const sk_quant_pictures *pic
     return status;
 }
 
-static sk_status fill_folder(sk_rknn_job *job, const sk_model *model, const sk_dataset *dataset, const sk_cache *cache,
+static sk_status fill_folder(sk_rknn_job *job, sk_model *model, const sk_dataset *dataset, const sk_cache *cache,
                              const sk_rknn_options *options, const sk_hooks *hooks, sk_error *err) {
     const sk_card *card = sk_model_card(model);
     sk_quant_pictures pictures = {0};
     char *onnx = sk_path_join(job->folder, "model.onnx");
-    sk_status status = onnx ? sk_export_onnx(model, onnx, err) : sk_fail_memory(err, "a path");
-    sk_free(onnx);
+    sk_status status = onnx ? SK_OK : sk_fail_memory(err, "a path");
     if (status == SK_OK)
         status = sk_quant_draw(card, dataset, cache, options->pictures, options->seed, hooks, &pictures, err);
+    if (status == SK_OK)
+        status = options->equalise ? sk_export_onnx_equalised(model, &pictures, options->threads, onnx, err)
+                                   : sk_export_onnx(model, onnx, err);
+    sk_free(onnx);
     if (status == SK_OK) status = write_pictures(job->folder, &pictures, card->size, hooks, err);
     job->pictures = pictures.count;
     sk_quant_pictures_free(&pictures);
     return status;
 }
 
-sk_status sk_rknn_job_open(const sk_model *model, const sk_dataset *dataset, const sk_cache *cache,
+sk_status sk_rknn_job_open(sk_model *model, const sk_dataset *dataset, const sk_cache *cache,
                            const sk_rknn_options *options, const sk_hooks *hooks, sk_rknn_job *job, sk_error *err) {
     memset(job, 0, sizeof *job);
     sk_status status = sk_rknn_check_target(options->target, err);

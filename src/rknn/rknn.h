@@ -40,7 +40,7 @@ typedef struct sk_rknn_job {
     int pictures;
 } sk_rknn_job;
 /* Writes model.onnx, calibration/NNNN.png and calibration.txt into the work folder and starts the toolkit there. */
-sk_status sk_rknn_job_open(const sk_model *model, const sk_dataset *dataset, const sk_cache *cache,
+sk_status sk_rknn_job_open(sk_model *model, const sk_dataset *dataset, const sk_cache *cache,
                            const sk_rknn_options *options, const sk_hooks *hooks, sk_rknn_job *job, sk_error *err);
 /* Has the toolkit load and quantise it; `outputs`: names of values parted by commas, NULL for the model's own. */
 sk_status sk_rknn_job_build(sk_rknn_job *job, const sk_model *model, const sk_rknn_options *options,

@@ -86,7 +86,7 @@ static sk_status find_board(const char *serial, const sk_hooks *hooks, sk_rknn_b
     return trouble ? sk_fail(err, SK_ERR_UNSUPPORTED, "%s", trouble) : status;
 }
 
-sk_status sk_rknn_simulate(const sk_model *model, const sk_dataset *calibration, const sk_cache *cache,
+sk_status sk_rknn_simulate(sk_model *model, const sk_dataset *calibration, const sk_cache *cache,
                            const sk_rknn_options *options, const sk_hooks *hooks, sk_classifier **out, sk_error *err) {
     const sk_card *card = sk_model_card(model);
     simulator *s = sk_calloc(1, sizeof *s);

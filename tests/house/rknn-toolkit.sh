@@ -46,6 +46,15 @@ info = json.load(open("info1"))
 assert info["body"] == one["body"] and info["card"] and info["target"] == "rv1103" and info["version"] == "2.5.0"
 assert json.loads(info["custom"])["algorithm"] == "normal"
 END
+# Channels in units of their own: the first layer as two convolutions and their product, all on the NPU.
+"$siskin" export "$model" --rknn rv1103 --algorithm normal --equalise -c birds -n 6 -o equal.rknn --json >report3 2>err ||
+    fault "export --equalise: $(cat err)"
+python3 - <<'END' || bad=1
+import json
+one, three = (json.load(open("report%d" % i)) for i in (1, 3))
+assert three["cpu_layers"] == 0 and len(three["layers"]) == len(one["layers"]) + 2, three
+assert [l["type"] for l in three["layers"][1:4]] == ["ConvClip", "ConvClip", "Mul"], three["layers"][1:4]
+END
 "$siskin" eval "$model" birds --split train --backend rknn-sim --algorithm normal -n 6 --json >sim 2>err || fault "eval: $(cat err)"
 grep -q '"n":' sim || fault "the simulator's evaluation: $(head -c 300 sim)"
 # The first layer has no history: there our integers and the vendor's must be the same but for rounding.

@@ -74,6 +74,12 @@ assert d["target"] == "rv1103" and d["version"] == "2.5.0" and d["shape"] == [1,
 assert d["internal_bytes"] == 388864 and d["weight_bytes"] == 1966022 and d["framework"] == "ONNX"
 assert c["class_names"] == "nobird,bird" and c["size"] == "224" and c["algorithm"] == "mmse" and c["pictures"] == 8' ||
     fault "info: $(cat info)"
+grep -aq 'features.0.gate.weight' kept/model.onnx && fault "channels in units of their own without --equalise"
+"$siskin" $convert --equalise --keep equal || fault "export --equalise fails"
+grep -aq 'features.0.gate.weight' equal/model.onnx || fault "--equalise changes nothing in the ONNX"
+"$siskin" rknn info bird.rknn --json | python3 -c 'import json, sys
+assert json.loads(json.load(sys.stdin)["custom"])["equalised"] is True' || fault "the card does not tell --equalise"
+"$siskin" $convert || fault "the conversion after it fails"
 cp bird.rknn one.rknn
 "$siskin" $convert || fault "the second conversion fails"
 cmp -s one.rknn bird.rknn && fault "the stand-in's files should differ like the vendor's"
