@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* siskin weights: what an int8 converter will meet in a model, and pulling it in. */
+/* siskin weights: what an int8 converter will meet in a model, pulling it in, and one model from several. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
@@ -8,7 +9,7 @@
 #include "siskin/weights.h"
 
 static const cli_option options[] = {
-    {'o', "output", CLI_STRING, "PATH", NULL, "inspect: folder for tables and figures; adjust: model to write"},
+    {'o', "output", CLI_STRING, "PATH", NULL, "inspect: folder for tables and figures; adjust: model to write; average: too"},
     {0, "on", CLI_CHOICE, "WHICH", "folded", "weights as they are, or as batch norm scales them",
      .choices = "raw|folded"},
     {0, "layers", CLI_STRING, "GLOB,...", NULL, "only layers or tensors with such names"},
@@ -76,13 +77,16 @@ static sk_status open_backbone(cli *c, work *w, sk_error *err) {
     return SK_OK;
 }
 
-/* An option of the other action would be passed over in silence. */
+/* An option of another action would be passed over in silence. */
 static const char *foreign_option(cli *c, const char *action) {
     const char *own = strcmp(action, "inspect") == 0 ? "inspect:" : "adjust:";
     const char *other = strcmp(action, "inspect") == 0 ? "adjust:" : "inspect:";
-    for (int i = 0; options[i].name; i++)
-        if (cli_given(c, options[i].name) && strstr(options[i].help, other) && !strstr(options[i].help, own))
-            return options[i].name;
+    const int averages = strcmp(action, "average") == 0;
+    for (int i = 0; options[i].name; i++) {
+        const int foreign = averages ? strcmp(options[i].name, "output") != 0
+                                     : strstr(options[i].help, other) && !strstr(options[i].help, own);
+        if (foreign && cli_given(c, options[i].name)) return options[i].name;
+    }
     return NULL;
 }
 
@@ -272,18 +276,49 @@ static sk_status adjust(cli *c, work *w, sk_error *err) {
     return status == SK_OK ? tell_adjustment(c, w, err) : status;
 }
 
+/* ---- average ----------------------------------------------------------------------------------------------------- */
+static sk_status read_all(cli *c, sk_model **models, int count, sk_error *err) {
+    sk_status status = SK_OK;
+    for (int i = 0; status == SK_OK && i < count; i++) status = sk_model_read(cli_arg(c, 1 + i), &models[i], err);
+    return status;
+}
+
+static int average(cli *c) {
+    const int count = cli_count(c) - 1;
+    sk_error err = {0};
+    sk_model **models = calloc((size_t)count, sizeof *models);
+    sk_status status = models ? read_all(c, models, count, &err) : SK_ERR_MEMORY;
+    if (!models) snprintf(err.message, sizeof err.message, "out of memory for a list of %d models", count);
+    if (status == SK_OK) status = sk_weights_average(models[0], models + 1, (size_t)count - 1, &err);
+    if (status == SK_OK) status = sk_model_write(models[0], cli_string(c, "output"), &err);
+    for (int i = 0; models && i < count; i++) sk_model_free(models[i]);
+    free(models);
+    if (status != SK_OK) return cli_fail(c, &err);
+    if (cli_json(c)) {
+        printf("{\"model\":");
+        cli_json_string(stdout, cli_string(c, "output"));
+        printf(",\"models\":%d}\n", count);
+    } else if (!cli_quiet(c)) {
+        printf("%s: mean of %d models; next: siskin calibrate\n", cli_string(c, "output"), count);
+    }
+    return CLI_OK;
+}
+
 /* ---- the verb ---------------------------------------------------------------------------------------------------- */
 static int run(cli *c) {
     const char *action = cli_arg(c, 0);
-    const int inspects = strcmp(action, "inspect") == 0;
-    if (!inspects && strcmp(action, "adjust") != 0)
-        return cli_usage(c, "'%s' is neither inspect nor adjust", action);
+    const int inspects = strcmp(action, "inspect") == 0, averages = strcmp(action, "average") == 0;
+    if (!inspects && !averages && strcmp(action, "adjust") != 0)
+        return cli_usage(c, "'%s' is none of inspect, adjust and average", action);
     const char *foreign = foreign_option(c, action);
     if (foreign) return cli_usage(c, "--%s is not for %s", foreign, action);
-    if (!inspects && !cli_given(c, "method")) return cli_usage(c, "--method NAME is missing");
+    if (averages && cli_count(c) < 3) return cli_usage(c, "a mean needs two models or more");
+    if (!averages && cli_count(c) > 2) return cli_usage(c, "%s takes one model", action);
+    if (!inspects && !averages && !cli_given(c, "method")) return cli_usage(c, "--method NAME is missing");
     if (!inspects && !cli_given(c, "output")) return cli_usage(c, "-o PATH (--output) is missing");
     if (cli_given(c, "split") && !cli_given(c, "dataset"))
         return cli_usage(c, "--split is of --dataset DATASET, which is missing");
+    if (averages) return average(c);
     work w = {0};
     sk_error err = {0};
     const sk_status status = inspects ? inspect(c, &w, &err) : adjust(c, &w, &err);
@@ -294,10 +329,10 @@ static int run(cli *c) {
 
 const cli_verb verb_weights = {
     "weights",
-    "shows outliers of a model's weights and activations, or pulls weights in",
-    "inspect|adjust MODEL",
+    "shows outliers of a model's weights and activations, pulls weights in, averages models",
+    "inspect|adjust|average MODEL...",
     2,
-    2,
+    -1,
     options,
     run,
     .description =
@@ -312,8 +347,13 @@ const cli_verb verb_weights = {
         "`adjust` clamps weights to limits: mean and K deviations of a tensor or channel (sigma), the percentiles K "
         "and 100 - K (percentile), or K interquartile ranges beyond the quartiles (tukey). Folded weights are clamped "
         "and mapped back through batch norm. It says what it moved and, with a dataset, what that did to the accuracy. "
-        "`siskin train` has the same as --adjust; docs/quantization.md says what helps int8.",
+        "`siskin train` has the same as --adjust; docs/quantization.md says what helps int8.\n\n"
+        "`average` writes the mean of the weights of two models or more (Wortsman et al. 2022, model soups): trainings "
+        "with other seeds, all from the same first weights, classifier included, and with frozen batch norm. One model "
+        "then does about what all of them would do together; docs/recipes.md has figures. The temperature of its card "
+        "is 1 until siskin calibrate fits another.",
     .examples = "siskin weights inspect run\n"
                 "siskin weights inspect run --dataset birds -n 100 -o weights\n"
                 "siskin weights adjust run -o adjusted.safetensors --method sigma --k 3 --dataset birds\n"
-                "siskin weights adjust backbone.pth -o tame.safetensors -m tukey --layers 'features.*.block.1'\n"};
+                "siskin weights adjust backbone.pth -o tame.safetensors -m tukey --layers 'features.*.block.1'\n"
+                "siskin weights average run-seed1 run-seed2 run-seed3 -o bird.safetensors\n"};

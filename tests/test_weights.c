@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Weights looked at and pulled in. Expected numbers are worked out by hand or with numpy's definitions of mean, std and
+/* Weights looked at, pulled in and averaged. Expected numbers are worked out by hand or with numpy's definitions of mean, std and
  * quantile; the eight rows of torchvision's backbone are those of rknn-toolkit2 2.5.0, checked with numpy. */
 #include <math.h>
 
@@ -494,6 +494,47 @@ static void test_backbone(void **unused) {
     sk_model_free(model);
 }
 
+/* ---- averaging --------------------------------------------------------------------------------------------------- */
+static void test_average(void **unused) {
+    (void)unused;
+    sk_model *models[3] = {make_model(), make_model(), make_model()};
+    sk_error err = {0};
+    sk_card card = *sk_model_card(models[0]);
+    card.temperature = 3;
+    snprintf(card.run_id, sizeof card.run_id, "first");
+    sk_model_set_card(models[0], &card);
+    const sk_tensor a = tensor_of(models[0], DW), b = tensor_of(models[1], DW), c = tensor_of(models[2], DW);
+    const sk_tensor bias = tensor_of(models[2], "classifier.3.bias");
+    const float kept = a.data[8];
+    a.data[7] = 1, b.data[7] = 2.5f, c.data[7] = -5; /* mean -.5 */
+    bias.data[1] = 6;                                /* beside 0 and 0 */
+    assert_int_equal(sk_weights_average(models[0], models + 1, 2, &err), SK_OK);
+    near((double)a.data[7], -.5, 1e-7);
+    near((double)a.data[8], (double)kept, 0);
+    near((double)tensor_of(models[0], "classifier.3.bias").data[1], 2, 1e-6);
+    assert_true(b.data[7] == 2.5f && c.data[7] == -5);
+    assert_true(sk_model_card(models[0])->temperature == 1 && !*sk_model_card(models[0])->run_id);
+
+    /* Statistics of other weights, values that are none, another network: nothing is changed. */
+    const sk_tensor variance = tensor_of(models[2], "features.1.block.0.1.running_var");
+    const float was = variance.data[3];
+    variance.data[3] = was + 1;
+    assert_int_equal(sk_weights_average(models[0], models + 1, 2, &err), SK_ERR_MISMATCH);
+    assert_non_null(strstr(err.message, "features.1.block.0.1.running_var"));
+    variance.data[3] = was;
+    b.data[7] = NAN;
+    assert_int_equal(sk_weights_average(models[0], models + 1, 2, &err), SK_ERR_DATA);
+    b.data[7] = 2.5f;
+    card.size = SIZE + 32;
+    sk_model_set_card(models[1], &card);
+    assert_int_equal(sk_weights_average(models[0], models + 1, 2, &err), SK_ERR_MISMATCH);
+    near((double)a.data[7], -.5, 1e-7);
+    sk_memory_fail_at(0, 0);
+    assert_int_equal(sk_weights_average(models[0], models + 2, 1, &err), SK_ERR_MEMORY);
+    sk_memory_fail_at(-1, 0);
+    for (int i = 0; i < 3; i++) sk_model_free(models[i]);
+}
+
 static void test_report(void **unused) {
     (void)unused;
     sk_model *model = make_model();
@@ -548,6 +589,6 @@ int main(void) {
         cmocka_unit_test(test_outlier),     cmocka_unit_test(test_eight_rows),  cmocka_unit_test(test_figures),
         cmocka_unit_test(test_limits),      cmocka_unit_test(test_bad_options), cmocka_unit_test(test_folded),
         cmocka_unit_test(test_keep),        cmocka_unit_test(test_penalty),     cmocka_unit_test(test_activations),
-        cmocka_unit_test(test_backbone),    cmocka_unit_test(test_report)};
+        cmocka_unit_test(test_backbone),    cmocka_unit_test(test_average),     cmocka_unit_test(test_report)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

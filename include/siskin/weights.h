@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The weights of a float model, looked at and pulled in: what an int8 converter will meet, before it is run.
+/* The weights of a float model, looked at and pulled in: what an int8 converter will meet, before it is run; and the
+ * mean of several models.
  *
  * A tensor here is the weight of one convolution or linear layer, in torchvision's order, name and layout (OIHW); a
  * channel is an output channel, its first dimension. Raw is the tensor as the file holds it; folded is what int8 code
@@ -117,6 +118,13 @@ typedef struct sk_adjust_row {
 sk_status sk_weights_adjust(sk_model *model, const sk_adjust_options *options, sk_adjust_row **rows, size_t *count,
                             sk_error *err);
 void sk_adjust_rows_free(sk_adjust_row *rows);
+
+/* ---- average ---------------------------------------------------------------------------------------------------- */
+/* Gives `model` the mean of its tensors and those of `count` others (Wortsman et al. 2022, Model soups), all trained
+ * from the same first weights with frozen batch norm. The temperature of its card becomes 1, since none was fitted to
+ * the mean, and its run nameless. Errors: MISMATCH (network, classes or size differ, or running statistics do), DATA (a
+ * value is not finite), MEMORY (tensors may then be averaged in part). */
+sk_status sk_weights_average(sk_model *model, sk_model *const *others, size_t count, sk_error *err);
 
 #ifdef __cplusplus
 }

@@ -71,12 +71,16 @@ for model in nowhere.safetensors empty.safetensors noise.safetensors noise.skn n
     expect 1 "$model" eval "$model" no-dataset -q
 done
 for file in nowhere.pth noise.pth noise.safetensors; do expect 1 "$file" export "$file" --onnx out.onnx -q; done
-expect 2 "'inspec' is neither inspect nor adjust" weights inspec noise.safetensors
+expect 2 "'inspec' is none of inspect, adjust and average" weights inspec noise.safetensors
 expect 2 "--method must be one of sigma|percentile|tukey, not 'nonsense'" weights adjust noise.pth --method nonsense
 expect 2 "--method NAME is missing" weights adjust noise.pth -o out.safetensors
 expect 2 "(--output) is missing" weights adjust noise.pth --method sigma
 expect 2 "--per is not for inspect" weights inspect noise.pth --per channel
 expect 2 "--split is of --dataset" weights adjust noise.pth --method sigma -o out.safetensors --split test
+expect 2 "a mean needs two models" weights average noise.pth -o out.safetensors
+expect 2 "--seed is not for average" weights average noise.pth noise.pth --seed 3 -o out.safetensors
+expect 2 "adjust takes one model" weights adjust noise.pth noise.pth --method sigma -o out.safetensors
+expect 1 "noise.pth" weights average noise.pth noise.pth -o out.safetensors
 expect 2 "k of percentile is 3" weights adjust noise.pth --method percentile --k 3 -o out.safetensors
 for file in nowhere.pth noise.safetensors noise.skn; do
     expect 1 "$file" weights inspect "$file" -q -o d
