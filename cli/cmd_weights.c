@@ -9,7 +9,8 @@
 #include "siskin/weights.h"
 
 static const cli_option options[] = {
-    {'o', "output", CLI_STRING, "PATH", NULL, "inspect: folder for tables and figures; adjust: model to write; average: too"},
+    {'o', "output", CLI_STRING, "PATH", NULL,
+     "inspect: folder for tables and figures; adjust: model to write; average: too"},
     {0, "on", CLI_CHOICE, "WHICH", "folded", "weights as they are, or as batch norm scales them",
      .choices = "raw|folded"},
     {0, "layers", CLI_STRING, "GLOB,...", NULL, "only layers or tensors with such names"},

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Weights looked at, pulled in and averaged. Expected numbers are worked out by hand or with numpy's definitions of mean, std and
- * quantile; the eight rows of torchvision's backbone are those of rknn-toolkit2 2.5.0, checked with numpy. */
+/* Weights looked at, pulled in and averaged. Expected numbers are worked out by hand or with numpy's
+ * definitions of mean, std and quantile; the eight rows of torchvision's backbone are those of rknn-toolkit2 2.5.0,
+ * checked with numpy. */
 #include <math.h>
 
 #include "formats/tensors.h"

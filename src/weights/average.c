@@ -30,7 +30,8 @@ static sk_status check(const sk_model *model, const sk_model *other, sk_error *e
     const sk_card *a = sk_model_card(model), *b = sk_model_card(other);
     sk_status status = SK_OK;
     if (a->arch != b->arch || a->classes != b->classes || a->size != b->size)
-        return sk_fail(err, SK_ERR_MISMATCH, "%s of %d classes at %d pixels and %s of %d at %d have no mean: average one network",
+        return sk_fail(err, SK_ERR_MISMATCH,
+                       "%s of %d classes at %d pixels and %s of %d at %d have no mean: average one network",
                        sk_arch_name(a->arch), a->classes, a->size, sk_arch_name(b->arch), b->classes, b->size);
     for (size_t i = 0; status == SK_OK && i < sk_model_tensor_count(model); i++) {
         sk_tensor first, second;
