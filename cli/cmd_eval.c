@@ -260,7 +260,7 @@ static const char *run_of(const char *model, char *out, size_t size) {
 static sk_status choose(cli *c, work *w, sk_error *err) {
     const sk_card *card = sk_classifier_card(w->model);
     sk_eval_options *e = &w->eval;
-    e->crops = card->crops == 3 ? SK_CROPS_THREE : card->crops == 0 ? SK_CROPS_SQUEEZE : SK_CROPS_ONE;
+    e->crops = (sk_crops)card->crops;
     e->threshold = cli_given(c, "threshold") ? (float)cli_double(c, "threshold") : card->threshold;
     e->penalty = cli_given(c, "penalty") ? (float)cli_double(c, "penalty") : card->penalty;
     e->threads = (int)cli_int(c, "threads");

@@ -25,7 +25,7 @@ typedef struct sk_card {
     float mean[3];       /* of RGB / 255 */
     float std[3];
     char class_names[128]; /* comma-separated, in the order of the logits: "nobird,bird" */
-    int crops;           /* crop rule it was tuned for: 1, 3, or 0 for squeeze */
+    int crops;           /* crop rule it was tuned for, a value of sk_crops: 1, 3, or 0 for squeeze */
     float threshold;     /* p of the centre crop that says bird */
     float penalty;       /* p that the side crops must reach */
     float temperature;   /* p = softmax(logits / temperature); 1: not calibrated. Threshold and penalty are compared

@@ -175,9 +175,7 @@ static sk_status read_log(sk_sweep_record *run, sk_error *err) {
 /* By the rule of the model's card, as siskin eval does. */
 static sk_eval_options rule_of(const sk_card *card, int threads) {
     return (sk_eval_options){.split = SK_SPLIT_TEST,
-                             .crops = card->crops == 3   ? SK_CROPS_THREE
-                                      : card->crops == 0 ? SK_CROPS_SQUEEZE
-                                                         : SK_CROPS_ONE,
+                             .crops = (sk_crops)card->crops,
                              .threshold = card->threshold,
                              .penalty = card->penalty,
                              .threads = threads};
