@@ -23,6 +23,7 @@ static const cli_option options[] = {
      .choices = "none|depthwise|all"},
     {0, "correct-bias", CLI_CHOICE, "YESNO", NULL, "take away the mean error of every channel", .choices = "yes|no"},
     {0, "adaround", CLI_CHOICE, "YESNO", NULL, "learn which way each weight is rounded", .choices = "yes|no"},
+    {0, "act16", CLI_STRING, "GLOB,...", NULL, "layers with 16-bit activations, for siskin's own engine alone"},
     {0, "explain", CLI_STRING, "DIR", NULL, "say what every layer loses: a table here, layers.tsv and a figure in DIR"},
     {0, "explain-pictures", CLI_INT, "N", "32", "pictures for --explain", .least = 1, .most = 100000},
     {0, "seed", CLI_INT, "N", "1", "seed of the draw", .least = 0, .most = 9007199254740992.0},
@@ -42,6 +43,7 @@ static sk_status choose(cli *c, const sk_model *model, sk_quant_options *o, sk_e
     o->seed = (uint64_t)cli_int(c, "seed");
     o->threads = (int)cli_int(c, "threads");
     o->percentile = cli_double(c, "percentile");
+    o->act16 = cli_given(c, "act16") ? cli_string(c, "act16") : NULL;
     o->explain = cli_given(c, "explain") ? (int)cli_int(c, "explain-pictures") : 0;
     if (status == SK_OK && cli_given(c, "observer")) {
         status = sk_quant_observer_parse(cli_string(c, "observer"), &o->observer, err);
@@ -115,10 +117,10 @@ static int tell(cli *c, const char *path, const sk_quant_options *o, const sk_qu
         cli_json_string(stdout, path);
         printf(",\"observer\":\"%s\",\"per\":\"%s\",\"weights\":\"%s\",\"equalise\":\"%s\",\"correct_bias\":%s,"
                "\"adaround\":%s,\"pictures\":%d,\"layers\":%zu,\"weight_count\":%zu,\"bytes\":%zu,\"seconds\":%.3f,"
-               "\"agreement\":%.4f",
+               "\"agreement\":%.4f,\"int16_layers\":%zu",
                observer, per, weights, equalise, o->correct_bias ? "true" : "false", o->adaround ? "true" : "false",
                report->pictures, report->layers, report->weights, report->file_bytes, report->seconds,
-               report->agreement);
+               report->agreement, report->int16_layers);
         if (report->explained) {
             print_layers_json(report->explained, report->layers);
         }
@@ -179,7 +181,8 @@ const cli_verb verb_quantize = {
                    "tensor: at no cost where depthwise layers alone read it, as a compromise where dense layers do "
                    "(all). Bias correction and AdaRound go through the network layer by layer on the int8 engine. The "
                    "recipe best takes the steps that lose least, seed what a converter does by itself: normal, nothing "
-                   "else.\n\n"
+                   "else. --act16 gives single layers 65536 codes instead of 256: siskin runs them, in plain C, the "
+                   "NPU does not.\n\n"
                    "--explain compares every layer with the float network's on other pictures of the training part: "
                    "signal-to-noise and cosine of its output, values that its codes clip, and what happens to the "
                    "verdicts if this layer alone is int8, worst first.",

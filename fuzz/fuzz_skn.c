@@ -2,7 +2,8 @@
 /* Any bytes as a .skn model, under a checksum that fits: refused, or run without leaving its memory. The seed is a
  * model that the first call builds, so that mutations start from something that runs. */
 /* sources: src/base/error.c src/base/memory.c src/base/file.c src/base/random.c src/rt/rt.c src/rt/check.c
- *          src/kernels/int8/int8_c.c src/quant/build.c src/quant/equalise.c src/quant/range.c
+ *          src/kernels/int8/int8_c.c src/kernels/int8/int16_c.c src/quant/build.c src/quant/recipe.c
+ *          src/quant/equalise.c src/quant/range.c
  * libs: -lm -lpthread */
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,7 @@ static uint8_t *model(size_t *size) {
         test_net net;
         uint8_t picture[16 * 16 * 3];
         net_make(&net, 16, 8, 5);
+        net.int16[0] = net.int16[6] = net.int16[8] = 1; /* stem, gated product, sum */
         net_picture(16, 1, picture);
         net_run(&net, picture);
         if (net_build(&net, 0, &bytes, &bytes_size, NULL) != SK_OK) {

@@ -17,6 +17,7 @@ typedef struct test_net {
     float *weight[NET_LAYERS], *bias[NET_LAYERS], *out[NET_LAYERS];
     float range[NET_LAYERS][2];
     float *equal[NET_LAYERS], *high; /* the layer that a depthwise one alone reads: low (later factors), high */
+    int8_t int16[NET_LAYERS]; /* 1: int16 codes */
     size_t count;
     int built; /* ranges are fixed */
 } test_net;
@@ -216,7 +217,8 @@ static inline sk_status net_build(test_net *net, int steps, uint8_t **bytes, siz
     }
     const sk_skn_recipe recipe = {.card = &net->card, .layers = net->layers, .count = net->count,
                                   .weight = net->weight, .bias = net->bias, .range = (const float (*)[2])net->range,
-                                  .equal = steps ? net->equal : NULL, .scale = scale, .pictures = 1, .seed = 1};
+                                  .equal = steps ? net->equal : NULL, .scale = scale, .int16 = net->int16,
+                                  .pictures = 1, .seed = 1};
     const sk_status status = sk_skn_build(&recipe, bytes, size, err);
     for (size_t i = 0; i < net->count; i++) {
         free(scale[i]);

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "int8_layer.h"
 #include "int8_net.h"
 #include "rt/check.h"
 #include "siskin/classifier.h"
@@ -73,10 +74,6 @@ static void test_finish_is_close(void **state) {
     assert_true(worst < .501);
 }
 
-static int between(sk_rng *rng, int low, int high) {
-    return low + (int)sk_rng_below(rng, (uint32_t)(high - low + 1));
-}
-
 /* A place for one buffer between two pages that may not be touched; the buffer lies against the one or the other. */
 #define ROOM ((size_t)4 << 20)
 typedef struct guarded {
@@ -97,14 +94,6 @@ static void *guard_place(const guarded *g, size_t bytes, int at_end) {
 }
 
 enum { IN, IN2, WEIGHT, BIAS, MULT, CURVE, PACKED, SCRATCH, OUT, OUT2, BUFFERS };
-
-static void random_codes(sk_rng *rng, int8_t *codes, size_t count, int lowest) {
-    const int extremes = sk_rng_below(rng, 8) == 0;
-    for (size_t i = 0; i < count; i++) {
-        const int code = between(rng, lowest, 127);
-        codes[i] = (int8_t)(extremes ? (code & 1 ? 127 : lowest) : code);
-    }
-}
 
 /* Fills a layer of some shape with random numbers, runs it with the reference and with each of the fast tables, every
  * buffer between guard pages, and compares all bytes. */
@@ -146,38 +135,6 @@ static void compare(const guarded *g, const sk_int8_kernels *const *tables, sk_r
         sk_int8_run(t, l, in, in2, out, guard_place(&g[SCRATCH], t->scratch_bytes(l), at_end));
         assert_memory_equal(expected, out, size);
     }
-}
-
-static void random_layer(sk_rng *rng, sk_q_layer *l) {
-    static const sk_op ops[] = {SK_OP_CONV,  SK_OP_DEPTHWISE, SK_OP_POINTWISE, SK_OP_POOL,
-                                SK_OP_SCALE, SK_OP_ADD,       SK_OP_LINEAR};
-    memset(l, 0, sizeof *l);
-    l->op = ops[sk_rng_below(rng, 7)];
-    const int spatial = l->op == SK_OP_CONV || l->op == SK_OP_DEPTHWISE;
-    l->kernel = spatial ? 1 + 2 * between(rng, 0, 3) : 1;
-    l->stride = spatial ? between(rng, 1, 3) : 1;
-    l->pad = spatial ? between(rng, 0, l->kernel - 1) : 0;
-    l->in_c = between(rng, 1, l->op == SK_OP_CONV ? 20 : 70);
-    l->in_h = l->op == SK_OP_LINEAR ? 1 : between(rng, 1, 12);
-    l->in_w = l->op == SK_OP_LINEAR ? 1 : between(rng, 1, 12);
-    while (l->in_h + 2 * l->pad < l->kernel || l->in_w + 2 * l->pad < l->kernel) {
-        l->in_h++;
-        l->in_w++;
-    }
-    const int gemm = l->op == SK_OP_CONV || l->op == SK_OP_POINTWISE || l->op == SK_OP_LINEAR;
-    l->out_c = gemm ? between(rng, 1, 40) : l->in_c;
-    l->out_h = l->op == SK_OP_POOL ? 1 : (l->in_h + 2 * l->pad - l->kernel) / l->stride + 1;
-    l->out_w = l->op == SK_OP_POOL ? 1 : (l->in_w + 2 * l->pad - l->kernel) / l->stride + 1;
-    l->zero_in = between(rng, -128, 127);
-    l->zero_in2 = between(rng, -128, 127);
-    l->zero_out = between(rng, -128, 127);
-    l->low = sk_rng_below(rng, 2) ? -128 : between(rng, -128, 0);
-    l->high = 127;
-    l->act = gemm || l->op == SK_OP_DEPTHWISE ? (sk_act)sk_rng_below(rng, 4) : SK_ACT_NONE;
-    l->shift = between(rng, 34, 50);
-    l->mult2 = between(rng, 1, INT32_MAX - 1);
-    l->factor = (float)exp(-8 + 8 * sk_rng_uniform(rng));
-    l->factor2 = (float)exp(-8 + 8 * sk_rng_uniform(rng));
 }
 
 /* The tables that this machine has beside the reference, NULL behind the last. */
@@ -345,10 +302,11 @@ static void test_net_close_to_float(void **state) {
     assert_true(cosine[1] > .998 && cosine[1] > cosine[0]); /* equalised channels pay */
 }
 
-static uint8_t *small_model(size_t *size) {
+static uint8_t *small_model(size_t *size, int int16) {
     test_net net;
     uint8_t *bytes = NULL, picture[24 * 24 * 3];
     net_make(&net, 24, 8, 5);
+    memset(net.int16, int16, net.count - 3); /* all but features, hidden layer, logits */
     net_picture(24, 1, picture);
     net_run(&net, picture);
     sk_error err = {0};
@@ -362,7 +320,7 @@ static uint8_t *small_model(size_t *size) {
 static void test_nothing_allocated_after_open(void **state) {
     (void)state;
     size_t size = 0;
-    uint8_t *bytes = small_model(&size), picture[24 * 24 * 3];
+    uint8_t *bytes = small_model(&size, 0), picture[24 * 24 * 3];
     sk_rt *rt = NULL;
     open_bytes(bytes, size, &rt);
     const long before = sk_memory_count();
@@ -392,7 +350,7 @@ static void test_nothing_allocated_after_open(void **state) {
 static void test_open_survives_lack_of_memory(void **state) {
     (void)state;
     size_t size = 0;
-    uint8_t *bytes = small_model(&size);
+    uint8_t *bytes = small_model(&size, 0);
     const long live = sk_memory_live();
     int failures = 0;
     for (long n = 0; n < 20; n++) {
@@ -444,7 +402,7 @@ static void test_classifier_over_skn(void **state) {
     (void)state;
     enum { PICTURES = 17, SIDE = 24 * 24 * 3, FEATURES = 32 };
     size_t size = 0;
-    uint8_t *bytes = small_model(&size), *pictures = malloc(PICTURES * SIDE);
+    uint8_t *bytes = small_model(&size, 0), *pictures = malloc(PICTURES * SIDE);
     char path[64], missing[80];
     snprintf(path, sizeof path, "/tmp/siskin-test-%ld.skn", (long)getpid());
     snprintf(missing, sizeof missing, "%s.none", path);
@@ -498,7 +456,7 @@ static void refused(const uint8_t *bytes, size_t size) {
 static void test_damage_is_found(void **state) {
     (void)state;
     size_t size = 0;
-    uint8_t *bytes = small_model(&size), *copy = sk_alloc(size, 1);
+    uint8_t *bytes = small_model(&size, 0), *copy = sk_alloc(size, 1);
     sk_rng rng = sk_rng_make(11, 0, 0);
     for (size_t cut = 0; cut < size; cut += 1 + cut / 50) {
         memcpy(copy, bytes, cut);
@@ -514,10 +472,9 @@ static void test_damage_is_found(void **state) {
 }
 
 /* Mutations under a fresh checksum: refused, or run without leaving its memory (the sanitizers watch). */
-static void test_hostile_files(void **state) {
-    (void)state;
+static void mutate(int int16) {
     size_t size = 0;
-    uint8_t *bytes = small_model(&size), *copy = sk_alloc(size, 1), picture[1024 * 3];
+    uint8_t *bytes = small_model(&size, int16), *copy = sk_alloc(size, 1), picture[1024 * 3];
     memset(picture, 77, sizeof picture);
     sk_rng rng = sk_rng_make(13, 0, 0);
     sk_skn_header header;
@@ -557,6 +514,12 @@ static void test_hostile_files(void **state) {
     assert_true(ran > 500 && turned_down > 500);
     sk_free(copy);
     sk_free(bytes);
+}
+
+static void test_hostile_files(void **state) {
+    (void)state;
+    mutate(0);
+    mutate(1);
 }
 
 static void test_decision(void **state) {

@@ -329,6 +329,59 @@ static void test_explain(void **state) {
     net_free(&net);
 }
 
+/* The option names layers by patterns; the one whose codes are cut to nothing is cured by it. */
+static void test_act16(void **state) {
+    (void)state;
+    test_net net;
+    net_make(&net, 24, 8, 5);
+    net.built = 1;
+    for (size_t i = 0; i < net.count; i++) {
+        snprintf(net.layers[i].name, sizeof net.layers[i].name, "features.%zu", i);
+    }
+    net.bias[0][0] = 3000; /* a channel that nobody looks at, and that leaves no codes to the others */
+    for (size_t k = 0; k < net_depth(&net.layers[1]) * (size_t)net.layers[1].out_c; k += net_depth(&net.layers[1])) {
+        net.weight[1][k] = 0;
+    }
+    const sk_quant_net n = folded(&net);
+    sk_quant_pictures pictures = make_pictures(24, 12, 0), shown = make_pictures(24, 11, 500);
+    sk_quant_options o;
+    sk_error err = {0};
+    double snr[2] = {0, 0};
+    assert_int_equal(sk_quant_recipe("seed", &o, NULL), SK_OK);
+    for (int i = 0; i < 2; i++) {
+        sk_quant_report report = {0};
+        uint8_t *bytes[2] = {NULL, NULL};
+        size_t size = 0;
+        o.act16 = i ? "features.0,features.1" : NULL;
+        for (int k = 0; k < 2; k++) {
+            o.threads = 1 + 2 * k;
+            sk_quant_layers_free(report.explained);
+            report = (sk_quant_report){0};
+            assert_int_equal(sk_quant_run(&n, &pictures, &o, &shown, NULL, &bytes[k], &size, &report, NULL), SK_OK);
+        }
+        assert_memory_equal(bytes[0], bytes[1], size);
+        assert_int_equal(report.int16_layers, 2 * i);
+        snr[i] = report.explained[1].snr;
+        sk_quant_layers_free(report.explained);
+        sk_free(bytes[0]);
+        sk_free(bytes[1]);
+    }
+    print_message("second layer, signal to noise: %.1f dB, 16 bits %.1f dB\n", snr[0], snr[1]);
+    assert_true(snr[1] > snr[0] + 10);
+    const char *wrong[] = {"features.99", "features.0,nothing.*", "features.11", "features.13"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) { /* no such layer; features and logits */
+        sk_quant_report report = {0};
+        uint8_t *bytes = NULL;
+        size_t size = 0;
+        o.act16 = wrong[i];
+        assert_int_equal(sk_quant_run(&n, &pictures, &o, NULL, NULL, &bytes, &size, &report, &err), SK_ERR_ARGUMENT);
+        assert_non_null(strstr(err.message, i == 1 ? "nothing.*" : wrong[i]));
+    }
+    sk_quant_pictures_free(&pictures);
+    sk_quant_pictures_free(&shown);
+    net_free(&net);
+}
+
 static void test_bad_options(void **state) {
     (void)state;
     sk_quant_options o;
@@ -390,7 +443,8 @@ int main(void) {
         cmocka_unit_test(test_observers_equal_peer), cmocka_unit_test(test_interval_equals_peer),
         cmocka_unit_test(test_adaround),             cmocka_unit_test(test_steps_pay),
         cmocka_unit_test(test_threads_and_choices),  cmocka_unit_test(test_explain),
-        cmocka_unit_test(test_bad_options),          cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_act16),                cmocka_unit_test(test_bad_options),
+        cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

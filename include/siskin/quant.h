@@ -44,6 +44,8 @@ typedef struct sk_quant_options {
     sk_quant_equalise_scope equalise;
     int correct_bias; /* take away each channel's mean error, layer after layer */
     int adaround;     /* learn which way each weight is rounded */
+    const char *act16; /* NULL, or globs with commas between: the outputs of these layers have int16 codes. Siskin's own
+                        * engine alone runs such a file; the features and the logits keep 8 bits */
     int pictures;     /* calibration pictures drawn from the training part, 1 to 100000 */
     uint64_t seed;    /* of the draw */
     int threads;      /* 0: all; the result does not depend on it */
@@ -96,6 +98,7 @@ void sk_quant_layers_free(sk_quant_layer *layers);
 
 typedef struct sk_quant_report {
     size_t layers, weights, file_bytes;
+    size_t int16_layers; /* that have 16-bit activations */
     int pictures;
     double seconds;
     double agreement; /* share of the calibration pictures that int8 and float put into the same class */

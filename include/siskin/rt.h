@@ -34,10 +34,10 @@ const sk_rt_info *sk_rt_get_info(const sk_rt *rt);
 /* image: size x size x 3 RGB bytes. logits: `classes` int8 codes; features: `features` int8 codes or NULL.
  * real = (code - zero_point) * scale. */
 void sk_rt_run(sk_rt *rt, const uint8_t *image, int8_t *logits, int8_t *features);
-/* The same, with every layer's codes shown as they are made: `codes` in the layout of the network (NHWC), valid during
- * the call. In a file with equalised channels such a tensor has a unit per channel, which `scale` leaves out. tap may
- * be NULL. */
-typedef void (*sk_rt_tap)(void *user, int layer, const int8_t *codes, float scale, int zero_point);
+/* The same, with every layer's codes shown as they are made: `codes` int8 or, with `bits` 16, int16, in the layout of
+ * the network (NHWC), valid during the call. In a file with equalised channels such a tensor has a unit per channel,
+ * which `scale` leaves out. tap may be NULL. */
+typedef void (*sk_rt_tap)(void *user, int layer, const void *codes, int bits, float scale, int zero_point);
 void sk_rt_run_tapped(sk_rt *rt, const uint8_t *image, int8_t *logits, sk_rt_tap tap, void *user);
 /* Softmax of dequantised logits divided by the temperature. */
 void sk_rt_probabilities(const sk_rt *rt, const int8_t *logits, float *probabilities);

@@ -17,6 +17,13 @@ sk_status sk_model_find_bad(sk_model *model, const uint8_t *images, int n, int t
                             sk_error *err);
 const sk_param *sk_model_param(const sk_model *model, size_t index);
 
+/* ---- patterns.c: globs over the names of layers, comma between ------------------------------------------------ */
+/* Copies the first pattern of *at and steps past it; 0: there is none, or it is longer than any name. */
+int sk_layer_next_pattern(const char **at, char out[128]);
+/* Whether the pattern fits the name of the layer or of its weight tensor; one of the patterns (NULL: yes). */
+int sk_layer_fits_pattern(const sk_layer *layer, const char *pattern);
+int sk_layer_fits(const sk_layer *layer, const char *layers);
+
 /* ---- ranges.c: what quantisation-aware training has learned besides the weights ------------------------------ */
 /* Per layer of the model what the 256 codes of its output cover. They travel in the model file, and siskin quantize
  * takes them instead of looking for its own. */

@@ -10,6 +10,7 @@
 typedef struct tensor {
     double scale;
     int zero;
+    int int16;
     uint64_t bytes;
     uint32_t offset;
     int last; /* index of the last layer that reads it */
@@ -29,6 +30,15 @@ static size_t aligned(size_t bytes) {
     return (bytes + SK_SKN_ALIGN - 1) / SK_SKN_ALIGN * SK_SKN_ALIGN;
 }
 
+/* Steps between the lowest and the highest code. */
+static int steps(const tensor *t) {
+    return t->int16 ? 65535 : 255;
+}
+
+static int lowest(const tensor *t) {
+    return t->int16 ? INT16_MIN : -128;
+}
+
 /* The scale is rounded to float first, since that is what the file tells its reader. */
 static void set_scale(tensor *t, double low, double high) {
     low = fmin(low, 0);
@@ -36,9 +46,9 @@ static void set_scale(tensor *t, double low, double high) {
     if (!(high - low > 1e-6)) {
         high = low + 1e-6; /* a dead tensor: any range does, but the multipliers have to stay finite */
     }
-    t->scale = (float)((high - low) / 255);
-    const double zero = floor(-128 - low / t->scale + 0.5);
-    t->zero = (int)fmin(fmax(zero, -128), 127);
+    t->scale = (float)((high - low) / steps(t));
+    const double zero = floor(lowest(t) - low / t->scale + 0.5);
+    t->zero = (int)fmin(fmax(zero, lowest(t)), lowest(t) + steps(t));
 }
 
 static void set_scales(builder *b) {
@@ -52,6 +62,7 @@ static void set_scales(builder *b) {
     for (size_t i = 0; i < r->count; i++) {
         const sk_act act = r->layers[i].act;
         const double l = act == SK_ACT_RELU || act == SK_ACT_HSIGMOID ? 0 : r->range[i][0];
+        b->tensors[i + 1].int16 = r->int16 && r->int16[i];
         set_scale(&b->tensors[i + 1], l, act == SK_ACT_HSIGMOID ? 1 : r->range[i][1]);
     }
 }
@@ -64,7 +75,7 @@ static void plan_arena(builder *b, int feature_layer) {
     for (int i = 0; i <= count; i++) {
         const sk_layer *l = i ? &r->layers[i - 1] : NULL;
         t[i].last = i - 1;
-        t[i].bytes = l ? (uint64_t)l->out_c * (uint64_t)l->out_h * (uint64_t)l->out_w
+        t[i].bytes = l ? (uint64_t)sk_layer_values(l) * (t[i].int16 ? 2 : 1)
                        : 3 * (uint64_t)r->card->size * (uint64_t)r->card->size;
     }
     for (int i = 0; i < count; i++) {
@@ -99,6 +110,11 @@ static uint32_t reserve(builder *b, size_t bytes) {
     return (uint32_t)at;
 }
 
+/* ReLU is the clamp at the zero point; of int16 codes the runtime knows that by itself. */
+static int8_t low_code(const tensor *t, sk_act act) {
+    return (int8_t)(act == SK_ACT_RELU && !t->int16 ? t->zero : -128);
+}
+
 /* Everything of the records that does not depend on the weights' values. */
 static void lay_out(builder *b) {
     const sk_skn_recipe *r = b->recipe;
@@ -125,7 +141,8 @@ static void lay_out(builder *b) {
         o->out_scale = (float)b->tensors[i + 1].scale;
         o->out_zero = b->tensors[i + 1].zero;
         o->arena_offset = b->tensors[i + 1].offset;
-        o->low = (int8_t)(l->act == SK_ACT_RELU ? o->out_zero : -128);
+        o->int16 = (uint8_t)b->tensors[i + 1].int16;
+        o->low = low_code(&b->tensors[i + 1], l->act);
         o->high = 127;
         if (sk_layer_has_weights(l)) {
             const int depthwise = l->op == SK_OP_DEPTHWISE;
@@ -193,21 +210,22 @@ static void ensure_scale(builder *b, size_t index, double least) {
     if (t->scale >= least) {
         return;
     }
-    const double low = (-128 - t->zero) * t->scale;
-    set_scale(t, low, low + 255.01 * least);
+    const double low = (lowest(t) - t->zero) * t->scale;
+    set_scale(t, low, low + (steps(t) + 0.01) * least);
     o->out_scale = (float)t->scale;
     o->out_zero = t->zero;
-    o->low = (int8_t)(b->recipe->layers[index].act == SK_ACT_RELU ? t->zero : -128);
+    o->low = low_code(t, b->recipe->layers[index].act);
 }
 
 /* Fills in what brings sums of the given units (real value of 1, per channel) to the output's codes. */
 static void set_multipliers(builder *b, size_t index, const double *unit, const int32_t *bias, size_t depth) {
     const sk_layer *l = &b->recipe->layers[index];
+    const tensor *in = &b->tensors[l->input + 1];
     sk_skn_layer *o = &b->records[index];
     float *mult = (float *)(void *)(b->bytes + o->mult_offset), *curve = (float *)(void *)(b->bytes + o->curve_offset);
     double least = 0;
     for (int c = 0; c < l->out_c; c++) {
-        const double most = fabs((double)bias[c]) + (double)depth * 128 * 127;
+        const double most = fabs((double)bias[c]) + (double)depth * (in->int16 ? 65535 : 128) * 127;
         least = fmax(least, unit[c] * most / equal_of(b, (int)index, c) / (1 << 28));
     }
     if (l->act != SK_ACT_HSIGMOID) {
@@ -258,7 +276,8 @@ static sk_status quantize_weights(builder *b, size_t index) {
         const double scale = channel_scale(b, index, c, weights, &as_asked);
         const int32_t sum = put_codes(b, index, c, weights, scale, as_asked);
         unit[c] = in->scale * scale;
-        const double folded = floor((double)r->bias[index][c] / unit[c] + 0.5) - (double)in->zero * sum;
+        const double zero = in->int16 ? 0 : (double)in->zero * sum; /* the runtime takes it off int16 codes */
+        const double folded = floor((double)r->bias[index][c] / unit[c] + 0.5) - zero;
         bias[c] = (int32_t)fmin(fmax(folded, -(1 << 30)), 1 << 30);
     }
     sk_free(weights);
@@ -270,25 +289,19 @@ static sk_status quantize_weights(builder *b, size_t index) {
 static void set_joint(builder *b, size_t index) {
     const sk_layer *l = &b->recipe->layers[index];
     sk_skn_layer *o = &b->records[index];
-    const double in = b->tensors[l->input + 1].scale, in2 = sk_layer_reads_two(l) ? b->tensors[l->input2 + 1].scale : 0;
+    const tensor *first = &b->tensors[l->input + 1];
+    const tensor *second = sk_layer_reads_two(l) ? &b->tensors[l->input2 + 1] : first;
+    const double in = first->scale, in2 = second->scale, range = in * steps(first), range2 = in2 * steps(second);
     if (l->op == SK_OP_POOL) {
-        ensure_scale(b, index, in * 255 / (1 << 29));
+        ensure_scale(b, index, range / (1 << 29));
         const double factor = in / o->out_scale / ((double)l->in_h * l->in_w);
         o->shift = (uint8_t)pick_shift(factor, INT32_MAX, 62);
         o->mult2 = multiplier(factor, o->shift);
         return;
     }
-    ensure_scale(b, index, l->op == SK_OP_SCALE ? in * in2 * 255 / (1 << 20) : fmax(in, in2) / (1 << 20));
+    ensure_scale(b, index, (l->op == SK_OP_SCALE ? range * range2 : fmax(range, range2)) / (1 << 28));
     o->factor = (float)((l->op == SK_OP_SCALE ? in * in2 : in) / o->out_scale);
     o->factor2 = l->op == SK_OP_ADD ? (float)(in2 / o->out_scale) : 0;
-}
-
-static int find_features(const sk_skn_recipe *r) {
-    int found = (int)r->count - 1;
-    for (size_t i = 0; i < r->count; i++) {
-        found = r->layers[i].op == SK_OP_POOL ? (int)i : found;
-    }
-    return found;
 }
 
 static void fill_header(builder *b, int feature_layer) {
@@ -297,6 +310,9 @@ static void fill_header(builder *b, int feature_layer) {
     sk_skn_header *h = &b->header;
     memcpy(h->magic, SK_SKN_MAGIC, sizeof h->magic);
     h->version = SK_SKN_VERSION;
+    for (size_t i = 0; i < r->count; i++) {
+        h->version = b->tensors[i + 1].int16 ? SK_SKN_VERSION_INT16 : h->version;
+    }
     h->header_bytes = sizeof *h;
     h->layer_count = (uint32_t)r->count;
     h->layer_bytes = sizeof(sk_skn_layer);
@@ -332,28 +348,9 @@ static void fill_lut(builder *b) {
     }
 }
 
-static sk_status check_recipe(const sk_skn_recipe *r, sk_error *err) {
-    if (r->count < 1 || r->count > SK_SKN_MAX_LAYERS) {
-        return sk_fail(err, SK_ERR_UNSUPPORTED, "cannot quantise a network of %zu layers", r->count);
-    }
-    for (size_t i = 0; i < r->count; i++) {
-        const sk_layer *l = &r->layers[i];
-        if (l->input < -1 || l->input >= (int)i || (sk_layer_reads_two(l) && (l->input2 < 0 || l->input2 >= (int)i))) {
-            return sk_fail(err, SK_ERR_ARGUMENT, "layer %s reads a layer that is not before it", l->name);
-        }
-        if (!isfinite(r->range[i][0]) || !isfinite(r->range[i][1])) {
-            return sk_fail(err, SK_ERR_DATA, "layer %s has values that are not finite: the model is broken", l->name);
-        }
-        if (sk_layer_has_weights(l) && (!r->weight[i] || !r->bias[i])) {
-            return sk_fail(err, SK_ERR_ARGUMENT, "layer %s has no weights", l->name);
-        }
-    }
-    return SK_OK;
-}
-
 static sk_status build(builder *b) {
     const sk_skn_recipe *r = b->recipe;
-    const int feature_layer = find_features(r);
+    const int feature_layer = sk_quant_features(r->layers, r->count);
     b->tensors = sk_calloc(r->count + 1, sizeof *b->tensors);
     b->records = sk_calloc(r->count, sizeof *b->records);
     if (!b->tensors || !b->records) {
@@ -389,7 +386,7 @@ static sk_status build(builder *b) {
 
 sk_status sk_skn_build(const sk_skn_recipe *recipe, uint8_t **bytes, size_t *size, sk_error *err) {
     builder b = {.recipe = recipe, .err = err};
-    sk_status status = check_recipe(recipe, err);
+    sk_status status = sk_skn_check_recipe(recipe, err);
     if (status == SK_OK) {
         status = build(&b);
     }

@@ -50,17 +50,9 @@ void sk_channels_equalize(float *low, const float *high, int channels, sk_range 
 
 /* ---- which tensors ------------------------------------------------------------------------------------------- */
 
-static int feature_layer(const sk_quant_net *net) {
-    int found = -1;
-    for (size_t i = 0; i < net->count; i++) {
-        found = net->layers[i].op == SK_OP_POOL ? (int)i : found;
-    }
-    return found;
-}
-
 /* Tensors that share factors with tensor `root` into member[], 1 each; 0 if one of their readers cannot take them. */
 static int spread(const sk_quant_net *net, size_t root, int dense_too, char *member) {
-    const int features = feature_layer(net); /* are told to callers with one scale */
+    const int features = sk_quant_features(net->layers, net->count); /* are told to callers with one scale */
     int readers = 0;
     memset(member, 0, net->count);
     member[root] = 1;

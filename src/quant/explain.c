@@ -47,21 +47,29 @@ static void encode(const explainer *e, int layer, int p) {
     const int zero = sk_walk_zero(e->alone, layer);
     const float *from = e->base[p].tensor[layer + 1];
     int8_t *to = sk_walk_tensor(e->alone, layer, p);
+    const int int16 = sk_walk_int16(e->alone, layer);
     for (size_t i = 0; i < values_of(e->job, layer); i++) {
         const double code = floor((double)from[i] / ((double)factor_of(e->job, layer, i) * scale) + 0.5) + zero;
-        to[i] = (int8_t)fmin(fmax(code, -128), 127);
+        if (int16) {
+            ((int16_t *)(void *)to)[i] = (int16_t)fmin(fmax(code, INT16_MIN), INT16_MAX);
+        } else {
+            to[i] = (int8_t)fmin(fmax(code, -128), 127);
+        }
     }
 }
 
 /* Differences of a walk's tensor from the float one; `decoded` (may be NULL) gets its real values. */
 static void measure(const explainer *e, const sk_walk *walk, int p, cell *out, int own, float *decoded) {
     const int layer = (int)e->layer, zero = sk_walk_zero(walk, layer);
-    const double scale = sk_walk_scale(walk, layer), low = (-128 - zero) * scale, high = (127 - zero) * scale;
+    const int int16 = sk_walk_int16(walk, layer);
+    const double scale = sk_walk_scale(walk, layer), low = ((int16 ? INT16_MIN : -128) - zero) * scale;
+    const double high = ((int16 ? INT16_MAX : 127) - zero) * scale;
     const float *wanted = e->base[p].tensor[layer + 1];
     const int8_t *codes = sk_walk_tensor(walk, layer, p);
     const size_t values = values_of(e->job, layer);
     for (size_t i = 0; i < values; i++) {
-        const double factor = (double)factor_of(e->job, layer, i), real = (codes[i] - zero) * scale * factor;
+        const double factor = (double)factor_of(e->job, layer, i);
+        const double real = (sk_code_at(codes, int16, i) - zero) * scale * factor;
         const double x = (double)wanted[i], off = real - x;
         if (own) {
             out->own_noise += off * off;

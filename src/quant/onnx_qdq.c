@@ -31,10 +31,6 @@ static int is_linear(const sk_skn_layer *l) {
     return strncmp(l->name, "classifier", 10) == 0;
 }
 
-static int zero_of(const writer *w, int32_t index) {
-    return index < 0 ? w->header->input_zero : w->layers[index].out_zero;
-}
-
 /* ---- initialisers ------------------------------------------------------------------------------------------------ */
 
 /* Copies the values and names them NAME + SUFFIX; the name, or NULL after a failure. */
@@ -129,7 +125,7 @@ static const char *add_activation(writer *w, const sk_q_layer *q, const sk_skn_l
 }
 
 static const char *add_product(writer *w, const sk_skn_layer *l) {
-    const sk_q_layer q = sk_skn_kernel_layer(w->bytes, l, zero_of(w, l->input), 0);
+    const sk_q_layer q = sk_skn_kernel_layer(w->bytes, (int32_t)(l - w->layers));
     const char *in[3] = {w->values[l->input + 1], add_weights(w, &q, l), add_biases(w, &q, l)};
     const char *sum = sk_onnx_text(&w->graph, l->name, "/sum");
     if (w->graph.failed) return NULL;
@@ -225,6 +221,9 @@ sk_status sk_export_onnx_qdq(const char *skn, const char *path, sk_error *err) {
         w.header = (const sk_skn_header *)(const void *)map.bytes;
         w.layers = (const sk_skn_layer *)(const void *)(map.bytes + w.header->layer_offset);
         status = sk_classifier_open(skn, &model, err);
+        if (status == SK_OK && w.header->version == SK_SKN_VERSION_INT16)
+            status = sk_fail(err, SK_ERR_UNSUPPORTED, "%s has layers with 16-bit activations, which ONNX of opset %d "
+                             "cannot express: quantise without --act16", skn, OPSET);
         if (status == SK_OK) status = add_layers(&w, err);
         if (status == SK_OK) status = sk_onnx_write(&w.graph, sk_classifier_card(model), OPSET, path, err);
     } else {

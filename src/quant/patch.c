@@ -42,12 +42,12 @@ void sk_patch_float(const sk_layer *l, const float *in, size_t pixel, float *out
     }
 }
 
-void sk_patch_codes(const sk_layer *l, const int8_t *in, int zero, size_t pixel, float *out) {
+void sk_patch_codes(const sk_layer *l, const int8_t *in, int int16, int zero, size_t pixel, float *out) {
     const size_t c = (size_t)l->in_c;
     for (int t = 0; t < sk_layer_taps(l); t++, out += c) {
         const ptrdiff_t at = pixel_of(l, pixel, t);
         for (size_t k = 0; k < c; k++) {
-            out[k] = at >= 0 ? (float)(in[(size_t)at * c + k] - zero) : 0;
+            out[k] = at >= 0 ? (float)(sk_code_at(in, int16, (size_t)at * c + k) - zero) : 0;
         }
     }
 }

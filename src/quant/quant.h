@@ -67,7 +67,7 @@ size_t sk_place(const sk_layer *layer, size_t number, int picture, int index, ui
 /* What the weights of one output pixel see: [taps][in_c]; 0 outside of the picture. */
 void sk_patch_float(const sk_layer *layer, const float *in, size_t pixel, float *out);
 /* The same of codes less their zero point. */
-void sk_patch_codes(const sk_layer *layer, const int8_t *in, int zero, size_t pixel, float *out);
+void sk_patch_codes(const sk_layer *layer, const int8_t *in, int int16, int zero, size_t pixel, float *out);
 
 /* ---- ranges (range.c) -------------------------------------------------------------------------------------- */
 #define SK_RANGE_BINS 4096
@@ -106,6 +106,7 @@ typedef struct sk_quant_job {
     int *classes;    /* float's verdict per picture */
     sk_range *ranges; /* of each layer's output, divided by `equal` where that is */
     float (*range)[2]; /* what the codes cover */
+    int8_t *int16;   /* per layer 1: its output has int16 codes */
     float **equal;   /* per layer NULL or a factor per output channel; before sk_quant_equalise: low, then high */
     float **scale;   /* per layer with weights: real value of one code per output channel, times `equal` of the input */
     int8_t **code;   /* [out_c][depth] */
@@ -129,6 +130,8 @@ sk_status sk_quant_mark(sk_quant_job *job);
 sk_status sk_quant_equalise(sk_quant_job *job);
 /* Once ranges are chosen: means and gated products take the factors of what they read. */
 void sk_quant_settle_factors(sk_quant_job *job);
+/* act16.c: marks the layers that options->act16 (not NULL) names. */
+sk_status sk_quant_mark_int16(sk_quant_job *job);
 /* weights.c: scales, and codes rounded to nearest. */
 sk_status sk_quant_weights(sk_quant_job *job);
 /* Weights of one output channel times the factors of the channels they read: depth values. */
@@ -166,8 +169,10 @@ void sk_walk_free(sk_walk *walk);
 /* The same network with other weights from here on. */
 void sk_walk_set(sk_walk *walk, const uint8_t *bytes);
 sk_status sk_walk_layer(sk_walk *walk, size_t layer, sk_error *err);
-/* Output of a layer (-1: the picture) until a later layer takes its place; its scale and zero point. */
+/* Output of a layer (-1: the picture) until a later layer takes its place, int16 codes or int8; its scale and zero
+ * point. */
 int8_t *sk_walk_tensor(const sk_walk *walk, int layer, int picture);
+int sk_walk_int16(const sk_walk *walk, int layer);
 double sk_walk_scale(const sk_walk *walk, int layer);
 int sk_walk_zero(const sk_walk *walk, int layer);
 
@@ -184,10 +189,15 @@ typedef struct sk_skn_recipe {
     float *const *scale;     /* NULL, or per layer NULL or per output channel: value of one code of the weights times
                               * `equal` of the input; NULL: max / 127 */
     int8_t *const *code;     /* NULL, or per layer NULL or [out_c][depth]; NULL: nearest */
+    const int8_t *int16;     /* NULL, or per layer 1: its output has int16 codes. Not of logits and features */
     int method;              /* of the header: sk_quant_method */
     int pictures;
     uint64_t seed;
 } sk_skn_recipe;
+/* recipe.c: ARGUMENT, DATA or UNSUPPORTED, naming the layer, if it cannot be written. */
+sk_status sk_skn_check_recipe(const sk_skn_recipe *recipe, sk_error *err);
+/* The layer whose output are the features: the last mean, else the last layer. */
+int sk_quant_features(const sk_layer *layers, size_t count);
 /* *bytes is released with sk_free. The result has passed the runtime's own check. */
 sk_status sk_skn_build(const sk_skn_recipe *recipe, uint8_t **bytes, size_t *size, sk_error *err);
 /* The options as the header's word (docs/formats.md). */

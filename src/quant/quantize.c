@@ -17,11 +17,12 @@ static sk_status open_job(sk_quant_job *j) {
     j->classes = sk_calloc((size_t)j->pictures->count, sizeof *j->classes);
     j->ranges = sk_calloc(n, sizeof *j->ranges);
     j->range = sk_calloc(n, sizeof *j->range);
+    j->int16 = sk_calloc(n, sizeof *j->int16);
     j->equal = sk_calloc(n, sizeof *j->equal);
     j->scale = sk_calloc(n, sizeof *j->scale);
     j->code = sk_calloc(n, sizeof *j->code);
     j->bias = sk_calloc(n, sizeof *j->bias);
-    if (!j->classes || !j->ranges || !j->range || !j->equal || !j->scale || !j->code || !j->bias) {
+    if (!j->classes || !j->ranges || !j->range || !j->int16 || !j->equal || !j->scale || !j->code || !j->bias) {
         return sk_fail_memory(j->err, "the layers");
     }
     for (size_t i = 0; i < n; i++) {
@@ -58,6 +59,7 @@ static void close_job(sk_quant_job *j) {
     sk_free(j->classes);
     sk_free(j->ranges);
     sk_free(j->range);
+    sk_free(j->int16);
     sk_free(j->equal);
     sk_free(j->scale);
     sk_free(j->code);
@@ -97,7 +99,7 @@ static sk_status choose_ranges(sk_quant_job *j) {
 sk_status sk_quant_build(sk_quant_job *j) {
     const sk_skn_recipe recipe = {.card = j->net->card, .layers = j->net->layers, .count = j->net->count,
                                   .weight = j->net->weight, .bias = j->bias, .range = (const float (*)[2])j->range,
-                                  .equal = j->equal, .scale = j->scale, .code = j->code,
+                                  .equal = j->equal, .scale = j->scale, .code = j->code, .int16 = j->int16,
                                   .method = sk_quant_method(j->options), .pictures = j->pictures->count,
                                   .seed = j->options->seed};
     uint8_t *bytes = NULL;
@@ -161,6 +163,9 @@ static sk_status learned(sk_quant_job *j) {
 static sk_status run(sk_quant_job *j, const sk_quant_pictures *shown, sk_quant_report *report) {
     const sk_quant_options *o = j->options;
     sk_status status = open_job(j);
+    if (status == SK_OK && o->act16) {
+        status = sk_quant_mark_int16(j);
+    }
     if (status == SK_OK) {
         status = o->observer == SK_QUANT_LEARNED ? learned(j) : observed(j);
     }
@@ -175,6 +180,9 @@ static sk_status run(sk_quant_job *j, const sk_quant_pictures *shown, sk_quant_r
     }
     if (status == SK_OK) {
         status = compare(j, &report->agreement);
+    }
+    for (size_t i = 0; status == SK_OK && i < j->net->count; i++) {
+        report->int16_layers += (size_t)j->int16[i];
     }
     return status == SK_OK && shown ? sk_quant_explain(j, shown, &report->explained) : status;
 }
@@ -277,6 +285,10 @@ sk_status sk_quantize(sk_model *model, const sk_dataset *calibration, const sk_c
     if (status == SK_OK && found.agreement < 0.9) {
         sk_log(hooks, SK_LOG_WARNING, "int8 and float agree on %.0f %% of the calibration pictures only%s",
                100 * found.agreement, options->equalise == SK_QUANT_EQUALISE_NONE ? ": try the recipe best" : "");
+    }
+    if (status == SK_OK && found.int16_layers) {
+        sk_log(hooks, SK_LOG_WARNING, "%zu layers have 16-bit activations: siskin's own engine runs them, in plain C; "
+               "the NPU of RV1103 and RV1106 knows 8 bits alone", found.int16_layers);
     }
     if (status == SK_OK) {
         status = sk_file_write(path, bytes, size, err);

@@ -111,8 +111,8 @@ static sk_status open_layer(refiner *r, const sk_walk *walk) {
     for (int p = 0; p < j->pictures->count; p++) {
         for (int k = 0; k < places; k++) {
             float *row = r->x + (size_t)(p * places + k) * width;
-            sk_patch_codes(l, sk_walk_tensor(walk, l->input, p), sk_walk_zero(walk, l->input),
-                           sk_place(l, r->layer, p, k, j->options->seed), row);
+            sk_patch_codes(l, sk_walk_tensor(walk, l->input, p), sk_walk_int16(walk, l->input),
+                           sk_walk_zero(walk, l->input), sk_place(l, r->layer, p, k, j->options->seed), row);
             for (size_t i = 0; i < width; i++) {
                 r->mean_x[i] += (double)row[i];
             }

@@ -24,6 +24,10 @@ void sk_walk_set(sk_walk *w, const uint8_t *bytes) {
     w->layers = (const sk_skn_layer *)(const void *)(bytes + w->header->layer_offset);
 }
 
+int sk_walk_int16(const sk_walk *w, int layer) {
+    return layer >= 0 && w->layers[layer].int16;
+}
+
 int8_t *sk_walk_tensor(const sk_walk *w, int layer, int picture) {
     const uint32_t offset = layer < 0 ? w->header->input_offset : w->layers[layer].arena_offset;
     return w->arenas + (size_t)w->header->arena_bytes * (size_t)picture + offset;
@@ -85,10 +89,10 @@ static sk_status step(void *user, int index, sk_error *err) {
 }
 
 sk_status sk_walk_layer(sk_walk *w, size_t layer, sk_error *err) {
-    const sk_skn_layer *record = &w->layers[layer];
     w->index = layer;
-    w->now = sk_skn_kernel_layer(w->bytes, record, sk_walk_zero(w, record->input), sk_walk_zero(w, record->input2));
-    const size_t packed_bytes = w->kernels->packed_bytes(&w->now), scratch = w->kernels->scratch_bytes(&w->now) + 64;
+    w->now = sk_skn_kernel_layer(w->bytes, (int32_t)layer);
+    const size_t packed_bytes = sk_int8_packed_bytes(w->kernels, &w->now);
+    const size_t scratch = sk_int8_scratch_bytes(w->kernels, &w->now) + 64;
     void *packed = packed_bytes ? sk_alloc(packed_bytes, 1) : NULL;
     int complete = packed || !packed_bytes;
     for (int i = 0; i < w->threads; i++) {

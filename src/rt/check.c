@@ -69,8 +69,8 @@ static int is_scale(float value) {
     return isfinite(value) && value > 0 && value < 1e30f;
 }
 
-static int is_code(int32_t value) {
-    return value >= -128 && value <= 127;
+static int is_code(int32_t value, int int16) {
+    return int16 ? value >= INT16_MIN && value <= INT16_MAX : value >= -128 && value <= 127;
 }
 
 static int all_zero(const uint8_t *bytes, size_t size) {
@@ -101,7 +101,7 @@ static sk_status check_header(const checker *c) {
             return BAD("the .skn card has an impossible mean or std");
         }
     }
-    if (!isfinite(h->threshold) || !isfinite(h->penalty) || !is_scale(h->input_scale) || !is_code(h->input_zero)) {
+    if (!isfinite(h->threshold) || !isfinite(h->penalty) || !is_scale(h->input_scale) || !is_code(h->input_zero, 0)) {
         return BAD("the .skn card has an impossible threshold or input scale");
     }
     if (!(h->temperature >= SK_TEMPERATURE_LEAST && h->temperature <= SK_TEMPERATURE_MOST)) {
@@ -121,8 +121,22 @@ static sk_status check_header(const checker *c) {
     return SK_OK;
 }
 
-static uint64_t tensor_bytes(const sk_skn_layer *l) {
+static uint64_t tensor_values(const sk_skn_layer *l) {
     return (uint64_t)l->out_c * (uint64_t)l->out_h * (uint64_t)l->out_w;
+}
+
+static uint64_t tensor_bytes(const sk_skn_layer *l) {
+    return tensor_values(l) * (l->int16 ? 2 : 1);
+}
+
+/* Has the output of layer `index` (-1: the picture) int16 codes? */
+static int is_int16(const checker *c, int32_t index) {
+    return index >= 0 && c->layers[index].int16;
+}
+
+/* Steps between the lowest and the highest code of a tensor. */
+static int64_t steps(int int16) {
+    return int16 ? 65535 : 255;
 }
 
 static int has_weights(const sk_skn_layer *l) {
@@ -175,10 +189,13 @@ static sk_status check_shape(const checker *c, uint32_t index) {
         return BAD(".skn layer %u: its shape does not fit its inputs", index);
     }
     if (!memchr(l->name, 0, sizeof l->name) || !all_zero(l->reserved, sizeof l->reserved) ||
-        !all_zero(l->reserved0, sizeof l->reserved0) || !all_zero(l->reserved1, sizeof l->reserved1) ||
-        !is_scale(l->out_scale) ||
-        !is_code(l->out_zero) || l->low > l->high) {
+        !all_zero(l->reserved0, sizeof l->reserved0) || l->reserved1 || !is_scale(l->out_scale) ||
+        !is_code(l->out_zero, l->int16) || l->low > l->high) {
         return BAD(".skn layer %u: impossible name, scale or zero point", index);
+    }
+    if (l->int16 > (c->header->version == SK_SKN_VERSION_INT16) || (l->int16 && (l->low != -128 || l->high != 127)) ||
+        (l->op == SK_OP_POOL && is_int16(c, l->input) && l->in_h * l->in_w > SK_INT16_MAX_PIXELS)) {
+        return BAD(".skn layer %u: impossible width or clamp of its codes", index);
     }
     if (l->arena_offset % SK_SKN_ALIGN != 0 || l->arena_offset + tensor_bytes(l) > c->header->arena_bytes) {
         return BAD(".skn layer %u: its output lies outside of the arena", index);
@@ -198,7 +215,9 @@ static sk_status check_sums(const checker *c, uint32_t index) {
     const int32_t *bias = (const int32_t *)(const void *)(c->bytes + l->bias_offset);
     const float *mult = (const float *)(const void *)(c->bytes + l->mult_offset);
     const float *curve = (const float *)(const void *)(c->bytes + l->curve_offset);
-    const int64_t products = (int64_t)l->kernel * l->kernel * (l->op == SK_OP_DEPTHWISE ? 1 : l->in_c) * 128 * 127;
+    const int int16 = is_int16(c, l->input); /* their zero point is not in the bias, their sums have 64 bits */
+    const int64_t terms = (int64_t)l->kernel * l->kernel * (l->op == SK_OP_DEPTHWISE ? 1 : l->in_c);
+    const int64_t products = terms * (int16 ? 65535 : 128) * 127;
     const int curved = l->act == SK_ACT_HSWISH || l->act == SK_ACT_HSIGMOID;
     if (curved && !section_fits(c, l->curve_offset, (uint64_t)l->out_c * 4)) {
         return BAD(".skn layer %u: its weights lie outside of the file", index);
@@ -208,7 +227,8 @@ static sk_status check_sums(const checker *c, uint32_t index) {
             return BAD(".skn layer %u: impossible multiplier or bias", index);
         }
         const int64_t most = (bias[i] < 0 ? -(int64_t)bias[i] : bias[i]) + products;
-        if (most > INT32_MAX || (double)mult[i] * (l->act == SK_ACT_HSIGMOID ? 1 : (double)most) >= 1 << 29) {
+        const double value = (double)mult[i] * (l->act == SK_ACT_HSIGMOID ? 1 : (double)most);
+        if ((!int16 && most > INT32_MAX) || value >= 1 << 29) {
             return BAD(".skn layer %u: a sum can overflow", index);
         }
     }
@@ -232,14 +252,16 @@ static sk_status check_arithmetic(const checker *c, uint32_t index) {
         }
         return check_sums(c, index);
     }
+    const int64_t first = steps(is_int16(c, l->input)), second = steps(is_int16(c, l->input2));
     int fits = 0;
     if (l->op == SK_OP_POOL) {
         fits = l->mult2 >= 1 && l->shift >= 1 && l->shift <= 62 &&
-               requant_bound((int64_t)255 * l->in_h * l->in_w, l->mult2, l->shift) < 1 << 30;
+               requant_bound(first * l->in_h * l->in_w, l->mult2, l->shift) < 1 << 30;
     } else if (l->op == SK_OP_SCALE) {
-        fits = is_scale(l->factor) && (double)l->factor * 255 * 255 < 1 << 29;
+        fits = is_scale(l->factor) && (double)l->factor * (double)(first * second) < 1 << 29;
     } else {
-        fits = is_scale(l->factor) && is_scale(l->factor2) && ((double)l->factor + (double)l->factor2) * 255 < 1 << 29;
+        fits = is_scale(l->factor) && is_scale(l->factor2) &&
+               (double)l->factor * (double)first + (double)l->factor2 * (double)second < 1 << 29;
     }
     return fits ? SK_OK : BAD(".skn layer %u: impossible multiplier or shift", index);
 }
@@ -277,7 +299,7 @@ sk_status sk_skn_check(const uint8_t *bytes, size_t size, sk_error *err) {
     if (size < sizeof *h || memcmp(h->magic, SK_SKN_MAGIC, sizeof h->magic) != 0) {
         return BAD("not a .skn model");
     }
-    if (h->version != SK_SKN_VERSION || h->header_bytes != sizeof *h) {
+    if ((h->version != SK_SKN_VERSION && h->version != SK_SKN_VERSION_INT16) || h->header_bytes != sizeof *h) {
         return sk_fail(err, SK_ERR_UNSUPPORTED, ".skn version %u is not known to this build: quantise the model again",
                        (unsigned)h->version);
     }
@@ -305,13 +327,19 @@ sk_status sk_skn_check(const uint8_t *bytes, size_t size, sk_error *err) {
     const sk_skn_layer *final = c.layers + h->layer_count - 1;
     if (tensor_bytes(final) != (uint64_t)h->classes || h->feature_layer < 0 ||
         h->feature_layer >= (int32_t)h->layer_count ||
-        tensor_bytes(c.layers + h->feature_layer) != (uint64_t)h->features) {
+        tensor_bytes(c.layers + h->feature_layer) != (uint64_t)h->features || final->int16 ||
+        c.layers[h->feature_layer].int16) {
         return BAD("the .skn card's classes or features do not fit its layers");
     }
     return check_plan(&c);
 }
 
-sk_q_layer sk_skn_kernel_layer(const uint8_t *bytes, const sk_skn_layer *record, int zero_in, int zero_in2) {
+sk_q_layer sk_skn_kernel_layer(const uint8_t *bytes, int32_t index) {
+    const sk_skn_header *h = (const sk_skn_header *)(const void *)bytes;
+    const sk_skn_layer *layers = (const sk_skn_layer *)(const void *)(bytes + h->layer_offset);
+    const sk_skn_layer *record = layers + index;
+    const sk_skn_layer *in = record->input < 0 ? NULL : layers + record->input;
+    const sk_skn_layer *in2 = record->input2 < 0 ? NULL : layers + record->input2;
     sk_q_layer l = {0};
     l.op = (sk_op)record->op;
     l.act = (sk_act)record->act;
@@ -324,11 +352,14 @@ sk_q_layer sk_skn_kernel_layer(const uint8_t *bytes, const sk_skn_layer *record,
     l.out_c = record->out_c;
     l.out_h = record->out_h;
     l.out_w = record->out_w;
-    l.zero_in = zero_in;
-    l.zero_in2 = zero_in2;
+    l.zero_in = in ? in->out_zero : h->input_zero;
+    l.zero_in2 = in2 ? in2->out_zero : 0;
     l.zero_out = record->out_zero;
-    l.low = record->low;
-    l.high = record->high;
+    l.int16_in = in && in->int16;
+    l.int16_in2 = in2 && in2->int16;
+    l.int16_out = record->int16;
+    l.low = !record->int16 ? record->low : record->act == SK_ACT_RELU ? record->out_zero : INT16_MIN;
+    l.high = record->int16 ? INT16_MAX : record->high;
     l.shift = record->shift;
     l.mult2 = record->mult2;
     l.factor = record->factor;

@@ -42,10 +42,6 @@ static void fill_info(sk_rt *rt) {
     info->logit_zero_point = last->out_zero;
 }
 
-static int zero_of(const sk_rt *rt, int32_t index) {
-    return index < 0 ? rt->header->input_zero : rt->layers[index].out_zero;
-}
-
 static size_t aligned(size_t bytes) {
     return (bytes + 63) / 64 * 64;
 }
@@ -58,11 +54,10 @@ static sk_status plan(sk_rt *rt, sk_error *err) {
         return sk_fail_memory(err, "the layers");
     }
     for (size_t i = 0; i < count; i++) {
-        const sk_skn_layer *l = rt->layers + i;
-        rt->plan[i] = sk_skn_kernel_layer(rt->bytes, l, zero_of(rt, l->input), zero_of(rt, l->input2));
-        const size_t need = rt->kernels->scratch_bytes(&rt->plan[i]);
+        rt->plan[i] = sk_skn_kernel_layer(rt->bytes, (int32_t)i);
+        const size_t need = sk_int8_scratch_bytes(rt->kernels, &rt->plan[i]);
         scratch = need > scratch ? need : scratch;
-        packed += aligned(rt->kernels->packed_bytes(&rt->plan[i]));
+        packed += aligned(sk_int8_packed_bytes(rt->kernels, &rt->plan[i]));
     }
     rt->arena = sk_calloc(rt->header->arena_bytes, 1);
     rt->scratch = sk_calloc(scratch, 1);
@@ -72,7 +67,7 @@ static sk_status plan(sk_rt *rt, sk_error *err) {
     }
     char *at = rt->packed;
     for (size_t i = 0; i < count; i++) {
-        const size_t bytes = rt->kernels->packed_bytes(&rt->plan[i]);
+        const size_t bytes = sk_int8_packed_bytes(rt->kernels, &rt->plan[i]);
         if (bytes) {
             rt->kernels->pack(&rt->plan[i], at);
             rt->plan[i].packed = at;
@@ -172,7 +167,7 @@ void sk_rt_run_tapped(sk_rt *rt, const uint8_t *image, int8_t *logits, sk_rt_tap
         int8_t *out = tensor(rt, (int32_t)i);
         sk_int8_run(rt->kernels, l, in, tensor(rt, rt->layers[i].input2), out, rt->scratch);
         if (tap) {
-            tap(user, (int)i, out, rt->layers[i].out_scale, rt->layers[i].out_zero);
+            tap(user, (int)i, out, l->int16_out ? 16 : 8, rt->layers[i].out_scale, rt->layers[i].out_zero);
         }
     }
     memcpy(logits, tensor(rt, (int32_t)h->layer_count - 1), (size_t)h->classes);

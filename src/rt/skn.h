@@ -13,9 +13,11 @@
 
 #define SK_SKN_MAGIC "\x89SKN\r\n\x1a\n" /* survives no text conversion, like PNG's */
 #define SK_SKN_VERSION 4       /* older ones requantised with other arithmetic */
+#define SK_SKN_VERSION_INT16 5 /* the same with layers whose output has int16 codes */
 #define SK_SKN_ALIGN 64
 #define SK_SKN_MAX_LAYERS 512
 #define SK_SKN_MAX_K 16384          /* terms of one sum: 128 * 127 * K + 2^30 stays below 2^31 */
+#define SK_INT16_MAX_PIXELS 4096    /* that a mean of int16 codes is over: their sum fits int32 */
 #define SK_SKN_MAX_ARENA (64u << 20)
 #define SK_SKN_CRC_AT 24            /* offset of the checksum, taken as zero while summing */
 
@@ -44,7 +46,7 @@ static_assert(sizeof(sk_skn_header) == 512, "the header is 512 bytes");
 typedef struct sk_skn_layer {
     char name[64];
     uint8_t op, act, kernel, stride;
-    uint8_t pad, shift, reserved1[2];
+    uint8_t pad, shift, int16, reserved1; /* int16: 1 if the output has int16 codes */
     int32_t in_c, in_h, in_w, out_c, out_h, out_w;
     int32_t input, input2; /* earlier layers, -1: the image or none */
     uint32_t weight_offset, weight_row, bias_offset, mult_offset;
@@ -53,7 +55,7 @@ typedef struct sk_skn_layer {
     float out_scale;
     int32_t out_zero;
     uint32_t arena_offset;
-    int8_t low, high; /* clamp of the output code */
+    int8_t low, high; /* clamp of the output code; of int16 codes -128 and 127, ReLU clamps at the zero point */
     uint8_t reserved0[2];
     uint32_t curve_offset; /* HSWISH, HSIGMOID */
     float factor2;         /* ADD: of the second */

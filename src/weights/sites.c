@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which tensors are weights, what batch norm follows each, and which of them a user's patterns mean. */
-#include <fnmatch.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -60,37 +59,13 @@ static sk_status no_such(const sk_model *model, const char *pattern, sk_error *e
     return sk_fail(err, SK_ERR_ARGUMENT, "no layer fits '%.80s'; `siskin net` lists them", pattern);
 }
 
-/* Copies the first pattern of *at and steps past it; 0: there is none, or it is longer than any name. */
-static int next_pattern(const char **at, char out[128]) {
-    const size_t length = strcspn(*at, ",");
-    if (!**at || length >= 128) return 0;
-    memcpy(out, *at, length);
-    out[length] = '\0';
-    *at += length;
-    *at += **at == ',';
-    return 1;
-}
-
-static int fits(const sk_layer *layer, const char *pattern) {
-    char tensor[96];
-    snprintf(tensor, sizeof tensor, "%s%s", layer->name, layer->has_bn ? ".0.weight" : ".weight");
-    return fnmatch(pattern, layer->name, 0) == 0 || fnmatch(pattern, tensor, 0) == 0;
-}
-
-int sk_layer_fits(const sk_layer *layer, const char *layers) {
-    char pattern[128];
-    int found = !layers;
-    while (!found && next_pattern(&layers, pattern)) found = fits(layer, pattern);
-    return found;
-}
-
 /* Every pattern has to mean something: a slip of the pen would else go unseen. */
 static sk_status check_patterns(const sk_model *model, const char *layers, sk_error *err) {
     char pattern[128] = "";
-    while (next_pattern(&layers, pattern)) {
+    while (sk_layer_next_pattern(&layers, pattern)) {
         int found = 0;
         for (size_t i = 0; !found && i < sk_model_layer_count(model); i++)
-            found = sk_model_weight_count(model, i) && fits(sk_model_layer(model, i), pattern);
+            found = sk_model_weight_count(model, i) && sk_layer_fits_pattern(sk_model_layer(model, i), pattern);
         if (!found) return no_such(model, pattern, err);
     }
     return *layers || !pattern[0] ? no_such(model, layers, err) : SK_OK;

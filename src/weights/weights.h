@@ -4,6 +4,7 @@
 #define SK_WEIGHTS_WEIGHTS_H
 
 #include "base/base.h"
+#include "net/model.h"
 #include "siskin/weights.h"
 
 /* ---- one weight tensor and the batch norm behind it ------------------------------------------------------------ */
@@ -18,8 +19,6 @@ typedef struct sk_site {
 /* The sites of the layers that fit the patterns (NULL: all), in the order of execution; released with sk_free, alive as
  * long as the model. ARGUMENT: a pattern fits none. */
 sk_status sk_sites_make(const sk_model *model, const char *layers, sk_site **out, size_t *count, sk_error *err);
-/* Whether one of the patterns (NULL: yes) fits the layer or its weight tensor. */
-int sk_layer_fits(const sk_layer *layer, const char *layers);
 /* A folded weight of channel c is the raw one times this. */
 double sk_site_scale(const sk_site *site, size_t c);
 /* DATA, naming the tensor, if a value is not finite. */

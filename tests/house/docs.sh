@@ -13,7 +13,7 @@ for document in README.md README.zh.md CONTRIBUTING.md docs/*.md models/*.md; do
     sed -e ':a' -e '/\\$/{N;s/\\\n//;ba' -e '}' "$document" | grep -oE '(^|[` ]|build/)siskin [a-z]+ [^`|]*' >"$dir/calls"
     while read -r _ verb rest; do
         "$siskin" "$verb" --help >"$dir/help" 2>/dev/null || continue # prose, e.g. "siskin is"
-        for option in $(echo "$rest" | sed 's/#.*//' | grep -oE '(^| )--?[a-z][a-z-]*' | sort -u); do
+        for option in $(echo "$rest" | sed 's/#.*//' | grep -oE '(^| )--?[a-z][a-z0-9-]*' | sort -u); do
             sed -n '/^Options:/,/^Examples:/p' "$dir/help" | grep -qE -- "(^| )$option([ ,]|\$)" ||
                 { echo "$document: siskin $verb has no option $option"; bad=1; }
         done

@@ -121,8 +121,12 @@ json quantize one --calibration birds -n 20 --recipe seed -o seed.skn
 json quantize one --calibration birds -n 20 --equalise all -o best.skn
 ok quantize one --calibration birds -n 20 --equalise all --threads 1 -o again.skn
 cmp -s best.skn again.skn || fault "the .skn depends on the number of threads"
+ok quantize one --calibration birds -n 20 --act16 'features.0,features.*.block.0' -o wide.skn --json
+grep -q '"int16_layers":12' out && grep -q 'NPU' err || fault "quantize --act16 does not say how many layers it means, or where they run"
+"$siskin" export wide.skn --onnx-qdq -o wide.onnx >out 2>err && fault "16-bit activations are exported as 8-bit ONNX"
+grep -q -e --act16 err || fault "export does not say what 16-bit activations need: $(cat err)"
 json export one --onnx one.onnx
-for model in one one/best.safetensors one.onnx mmse.skn; do
+for model in one one/best.safetensors one.onnx mmse.skn wide.skn; do
     json eval $model birds --split test
     cp parsed "eval-$(basename $model).json"
     for crops in 1 3 squeeze; do json classify $model clips/feeder-01.mp4 --crops $crops; done

@@ -10,13 +10,15 @@
 
 #include "siskin/model.h"
 
-/* One layer as the kernels see it; activations are NHWC of one picture, tightly packed. */
+/* One layer as the kernels see it; activations are NHWC of one picture, tightly packed, and int8 unless a flag says
+ * that their codes are int16: int16_c.c alone runs such layers. */
 typedef struct sk_q_layer {
     sk_op op;
     sk_act act;
     int kernel, stride, pad;
     int in_c, in_h, in_w, out_c, out_h, out_w;
     int zero_in, zero_in2, zero_out; /* in2: gate or other summand */
+    int int16_in, int16_in2, int16_out;
     int low, high;                   /* clamp of the output code */
     int shift;                       /* POOL */
     int32_t mult2;                   /* POOL */
@@ -25,7 +27,7 @@ typedef struct sk_q_layer {
      * of channels. Never -128. */
     const int8_t *weight;
     size_t row;
-    const int32_t *bias; /* [out_c], input zero point folded in */
+    const int32_t *bias; /* [out_c], input zero point folded in, but of int16 inputs */
     const float *mult;   /* [out_c]: codes per unit of the sum; of HSIGMOID codes per 1 */
     const float *curve;  /* [out_c], HSWISH and HSIGMOID: a sixth of the real value of a unit of the sum; else NULL */
     const void *packed;   /* what `pack` wrote, NULL if packed_bytes is 0 */
@@ -46,10 +48,31 @@ typedef struct sk_int8_kernels {
     void (*input)(const int8_t *table, const uint8_t *image, size_t pixels, int8_t *out);
 } sk_int8_kernels;
 
-/* Any layer, ready to run. in2: gate or other summand, of SCALE and ADD alone. */
+/* ---- layers with int16 codes (int16_c.c): plain C for every CPU, sums of 64 bits ------------------------------ */
+static inline int sk_has_int16(const sk_q_layer *layer) {
+    return layer->int16_in || layer->int16_in2 || layer->int16_out;
+}
+size_t sk_int16_scratch_bytes(const sk_q_layer *layer);
+void sk_int16_run(const sk_q_layer *layer, const int8_t *in, const int8_t *in2, int8_t *out, void *scratch);
+static inline int32_t sk_code_at(const int8_t *codes, int int16, size_t i) {
+    return int16 ? ((const int16_t *)(const void *)codes)[i] : codes[i];
+}
+
+/* ---- any layer ------------------------------------------------------------------------------------------------- */
+static inline size_t sk_int8_packed_bytes(const sk_int8_kernels *kernels, const sk_q_layer *layer) {
+    return sk_has_int16(layer) ? 0 : kernels->packed_bytes(layer);
+}
+
+static inline size_t sk_int8_scratch_bytes(const sk_int8_kernels *kernels, const sk_q_layer *layer) {
+    return sk_has_int16(layer) ? sk_int16_scratch_bytes(layer) : kernels->scratch_bytes(layer);
+}
+
+/* A layer that is packed. in2: gate or other summand, of SCALE and ADD alone. */
 static inline void sk_int8_run(const sk_int8_kernels *kernels, const sk_q_layer *layer, const int8_t *in,
                                const int8_t *in2, int8_t *out, void *scratch) {
-    if (layer->op == SK_OP_DEPTHWISE) {
+    if (sk_has_int16(layer)) {
+        sk_int16_run(layer, in, in2, out, scratch);
+    } else if (layer->op == SK_OP_DEPTHWISE) {
         kernels->depthwise(layer, in, out, scratch);
     } else if (layer->op == SK_OP_POOL) {
         kernels->pool(layer, in, out);
@@ -80,9 +103,9 @@ static inline int8_t sk_clamp8(int32_t value, int low, int high) {
     return (int8_t)(value < low ? low : value > high ? high : value);
 }
 
-/* The nearest whole number, ties to even, of |value| < 2^30, clamped to +-1023: no code lies beyond. */
-static inline int32_t sk_round(float value) {
-    const float most = 1023, magic = 12582912; /* 1.5 * 2^23: adding it leaves no bits after the point */
+/* The nearest whole number, ties to even, of |value| < 2^30, clamped to +-most, at most 2^22. */
+static inline int32_t sk_round(float value, float most) {
+    const float magic = 12582912; /* 1.5 * 2^23: adding it leaves no bits after the point */
     const float near = value < -most ? -most : value > most ? most : value, sum = near + magic;
     int32_t bits;
     memcpy(&bits, &sum, sizeof bits);
@@ -90,20 +113,24 @@ static inline int32_t sk_round(float value) {
 }
 
 static inline int8_t sk_code(const sk_q_layer *layer, float value) {
-    return sk_clamp8(sk_round(value) + layer->zero_out, layer->low, layer->high);
+    return sk_clamp8(sk_round(value, 1023) + layer->zero_out, layer->low, layer->high);
 }
 
-/* From a sum of products to the output's code. Every operation is rounded by itself, none is fused. */
-static inline int8_t sk_finish(const sk_q_layer *layer, int32_t sum, int channel) {
+/* From a sum of products to the output's value in steps. Every operation is rounded by itself, none is fused. */
+static inline float sk_activate(const sk_q_layer *layer, float sum, int channel) {
     float value = layer->mult[channel];
     if (layer->act != SK_ACT_HSIGMOID) {
-        value = (float)sum * value;
+        value = sum * value;
     }
     if (layer->act >= SK_ACT_HSWISH) {
-        const float gate = (float)sum * layer->curve[channel] + 0.5f;
+        const float gate = sum * layer->curve[channel] + 0.5f;
         value = value * (gate < 0 ? 0 : gate > 1 ? 1 : gate);
     }
-    return sk_code(layer, value);
+    return value;
+}
+
+static inline int8_t sk_finish(const sk_q_layer *layer, int32_t sum, int channel) {
+    return sk_code(layer, sk_activate(layer, (float)sum, channel));
 }
 
 /* Writes the taps of output pixel (oy, ox): pointers to in_c channels, `outside` where the kernel leaves the
