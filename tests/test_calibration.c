@@ -224,7 +224,7 @@ static void versions_of_skn(void **state) {
         uint32_t version;
         float temperature;
         int opens;
-    } files[] = {{4, 1, 1}, {4, 2, 1},  {0, 0, 0},   {1, 0, 0},       {3, 1, 0}, {5, 1, 0},
+    } files[] = {{4, 1, 1}, {4, 2, 1},  {0, 0, 0},   {1, 0, 0},       {3, 1, 0}, {6, 1, 0},
                  {4, 0, 0}, {4, -1, 0}, {4, NAN, 0}, {4, INFINITY, 0}};
     net_picture(SIDE, 5, picture);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {

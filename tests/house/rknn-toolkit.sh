@@ -64,7 +64,7 @@ d = json.load(open("pairs")); rows = {r["name"]: r for r in d["layers"]}
 assert rows["features.0"]["cosine"] > 0.999 and d["pictures"] == 6
 assert sum(r["cosine"] is not None for r in d["layers"]) > 50, d' || fault "compare: $(head -c 400 pairs)"
 # With the toolkit's own ranges all that is left between the two is the order of float sums.
-"$siskin" rknn compare "$model" --calibration birds --algorithm mmse --method layer -n 2 --split test --json >pairs 2>err ||
+"$siskin" rknn compare "$model" --calibration birds --algorithm mmse --method layer -n 2 --json >pairs 2>err ||
     fault "compare with the toolkit's ranges: $(cat err)"
 python3 -c 'import json
 d = json.load(open("pairs")); rows = {r["name"]: r for r in d["layers"]}
