@@ -30,9 +30,8 @@ static size_t aligned(size_t bytes) {
     return (bytes + SK_SKN_ALIGN - 1) / SK_SKN_ALIGN * SK_SKN_ALIGN;
 }
 
-/* Steps between the lowest and the highest code. */
 static int steps(const tensor *t) {
-    return t->int16 ? 65535 : 255;
+    return sk_skn_steps(t->int16);
 }
 
 static int lowest(const tensor *t) {
@@ -225,7 +224,7 @@ static void set_multipliers(builder *b, size_t index, const double *unit, const 
     float *mult = (float *)(void *)(b->bytes + o->mult_offset), *curve = (float *)(void *)(b->bytes + o->curve_offset);
     double least = 0;
     for (int c = 0; c < l->out_c; c++) {
-        const double most = fabs((double)bias[c]) + (double)depth * (in->int16 ? 65535 : 128) * 127;
+        const double most = fabs((double)bias[c]) + (double)depth * (in->int16 ? steps(in) : 128) * 127;
         least = fmax(least, unit[c] * most / equal_of(b, (int)index, c) / (1 << 28));
     }
     if (l->act != SK_ACT_HSIGMOID) {

@@ -134,11 +134,6 @@ static int is_int16(const checker *c, int32_t index) {
     return index >= 0 && c->layers[index].int16;
 }
 
-/* Steps between the lowest and the highest code of a tensor. */
-static int64_t steps(int int16) {
-    return int16 ? 65535 : 255;
-}
-
 static int has_weights(const sk_skn_layer *l) {
     return l->op == SK_OP_CONV || l->op == SK_OP_DEPTHWISE || l->op == SK_OP_POINTWISE || l->op == SK_OP_LINEAR;
 }
@@ -217,7 +212,7 @@ static sk_status check_sums(const checker *c, uint32_t index) {
     const float *curve = (const float *)(const void *)(c->bytes + l->curve_offset);
     const int int16 = is_int16(c, l->input); /* their zero point is not in the bias, their sums have 64 bits */
     const int64_t terms = (int64_t)l->kernel * l->kernel * (l->op == SK_OP_DEPTHWISE ? 1 : l->in_c);
-    const int64_t products = terms * (int16 ? 65535 : 128) * 127;
+    const int64_t products = terms * (int16 ? sk_skn_steps(1) : 128) * 127;
     const int curved = l->act == SK_ACT_HSWISH || l->act == SK_ACT_HSIGMOID;
     if (curved && !section_fits(c, l->curve_offset, (uint64_t)l->out_c * 4)) {
         return BAD(".skn layer %u: its weights lie outside of the file", index);
@@ -252,7 +247,7 @@ static sk_status check_arithmetic(const checker *c, uint32_t index) {
         }
         return check_sums(c, index);
     }
-    const int64_t first = steps(is_int16(c, l->input)), second = steps(is_int16(c, l->input2));
+    const int64_t first = sk_skn_steps(is_int16(c, l->input)), second = sk_skn_steps(is_int16(c, l->input2));
     int fits = 0;
     if (l->op == SK_OP_POOL) {
         fits = l->mult2 >= 1 && l->shift >= 1 && l->shift <= 62 &&

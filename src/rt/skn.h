@@ -63,6 +63,11 @@ typedef struct sk_skn_layer {
 } sk_skn_layer;
 static_assert(sizeof(sk_skn_layer) == 160, "a layer record is 160 bytes");
 
+/* Steps between the lowest and the highest code of a tensor. */
+static inline int sk_skn_steps(int int16) {
+    return int16 ? 65535 : 255;
+}
+
 /* CRC-32 (IEEE 802.3) of a whole file with its checksum field taken as zero; size >= 32. */
 uint32_t sk_skn_crc(const uint8_t *bytes, size_t size);
 #endif
