@@ -8,10 +8,10 @@ Judges the test part of DATASET with every float MODEL, in float and as the tool
 squeezed frame. Prints Markdown: right in percent with the Wilson 95 % interval over pictures, per source, birds missed
 and false alarms. The rules with crops are read off one run with three crops, whose p are in the JSON; the frame is
 calibrated with squeezed frames only if the model's card says so."""
+import argparse
 import json
 import math
 import subprocess
-import sys
 
 RULES = [("1 crop", 1, 2.0), ("3 crops, penalty .7", 3, 0.7), ("3 crops, penalty .8", 3, 0.8),
          ("3 crops, penalty .9", 3, 0.9), ("squeezed", 0, 2.0)]
@@ -45,32 +45,35 @@ def row(head, verdicts, sources):
     print("| " + " | ".join(cells) + " |", flush=True)
 
 
+def named(text):
+    name, sign, model = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError("%s is no NAME=MODEL" % text)
+    return name, model
+
+
 def options():
-    given, arguments, rest = {"--normal": "100", "--mmse": "20", "--threads": "0"}, [], sys.argv[1:]
-    equalise = ["--equalise"] if "--equalise" in rest else []
-    rest = [r for r in rest if r != "--equalise"]
-    while rest:
-        first = rest.pop(0)
-        if first in given and rest:
-            given[first] = rest.pop(0)
-        else:
-            arguments.append(first)
-    if len(arguments) < 3 or not all("=" in a for a in arguments[2:]):
-        sys.exit(__doc__)
-    return arguments[0], arguments[1], [a.split("=", 1) for a in arguments[2:]], given, equalise
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("siskin")
+    parser.add_argument("dataset")
+    parser.add_argument("models", nargs="+", metavar="NAME=MODEL", type=named)
+    for name, value in (("--normal", "100"), ("--mmse", "20"), ("--threads", "0")):
+        parser.add_argument(name, default=value, metavar="N")
+    parser.add_argument("--equalise", action="store_const", const=["--equalise"], default=[])
+    return parser.parse_args()
 
 
 def main():
-    siskin, dataset, models, given, equalise = options()
-    runs = [("float", []), ("normal", ["--backend", "rknn-sim", "--algorithm", "normal", "-n", given["--normal"]]),
-            ("mmse", ["--backend", "rknn-sim", "--algorithm", "mmse", "-n", given["--mmse"]])]
+    o = options()
+    runs = [("float", []), ("normal", ["--backend", "rknn-sim", "--algorithm", "normal", "-n", o.normal]),
+            ("mmse", ["--backend", "rknn-sim", "--algorithm", "mmse", "-n", o.mmse])]
     sources = None
-    for name, model in models:
+    for name, model in o.models:
         for algorithm, backend in runs:
             found = {}
             for crops in ("3", "squeeze"):
-                found[crops] = call(siskin, "eval", model, dataset, "--split", "test", "--crops", crops, "--json", "-q",
-                                    "--threads", given["--threads"], *backend, *(equalise if backend else []))
+                found[crops] = call(o.siskin, "eval", model, o.dataset, "--split", "test", "--crops", crops, "--json", "-q",
+                                    "--threads", o.threads, *backend, *(o.equalise if backend else []))
             if sources is None:
                 sources = [s["name"] for s in found["3"]["sources"]]
                 head = ["model", "int8", "rule", "all, %", "95 % interval"] + sources + ["missed", "alarms"]
