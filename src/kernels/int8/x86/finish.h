@@ -18,6 +18,20 @@ typedef struct sk_pair {
 /* Channel of lane `lane` of vector `vector`, the pair beginning at channel `first`. */
 typedef int (*sk_order)(int first, int vector, int lane);
 
+static inline int in_order(int first, int vector, int lane) {
+    return first + vector * SK_LANES + lane;
+}
+
+/* Where one vector holds all that is left, its partner is another pixel. */
+static inline int one_vector(int first, int vector, int lane) {
+    (void)vector;
+    return first + lane;
+}
+
+static inline int vectors_from(const sk_q_layer *layer, int channel) {
+    return layer->out_c - channel > SK_LANES ? 2 : 1;
+}
+
 /* sums[c - sums_first]: sum of channel c's weights, since inputs carry SK_OFFSET. */
 static inline void pair_pack(const sk_q_layer *layer, int first, sk_order order, const int32_t *sums, int sums_first,
                              sk_pair *pair) {
@@ -73,6 +87,39 @@ SK_INLINE sk_vec pair_finish(const sk_finisher *f, sk_vec a, sk_vec b) {
 /* Two results of pair_finish as clamped codes. */
 SK_INLINE sk_vec codes_of(const sk_tail *tail, sk_vec a, sk_vec b) {
     return vec_min8(vec_max8(vec_pack16(a, b), tail->low), tail->high);
+}
+
+/* Codes of `pixels` pixels, out_c bytes apart, by two vectors of channels in order, of which there are `count`. */
+SK_INLINE void finish_two(const sk_finisher *f, const sk_vec sums[][2], int pixels, int8_t *out, size_t out_c,
+                          int count) {
+    for (int p = 0; p < pixels; p += 2, out += 2 * out_c) {
+        const sk_vec first = pair_finish(f, sums[p][0], sums[p][1]);
+        const sk_vec second = p + 1 < pixels ? pair_finish(f, sums[p + 1][0], sums[p + 1][1]) : first;
+        const sk_vec codes = vec_untangle(codes_of(&f->tail, first, second));
+        half_store_first(out, vec_low(codes), count);
+        if (p + 1 < pixels) {
+            half_store_first(out + out_c, vec_high(codes), count);
+        }
+    }
+}
+
+/* By one vector of channels, in the order `one_vector`: four pixels at a time. */
+SK_INLINE void finish_one(const sk_finisher *f, const sk_vec sums[][2], int pixels, int8_t *out, size_t out_c,
+                          int count) {
+    for (int p = 0; p < pixels; p += 4) {
+        const sk_vec *rest = sums[pixels - 1]; /* instead of pixels that there are not */
+        const sk_vec first = pair_finish(f, sums[p][0], p + 1 < pixels ? sums[p + 1][0] : rest[0]);
+        const sk_vec second = p + 2 < pixels ? pair_finish(f, sums[p + 2][0], sums[p + 3][0]) : first;
+        const sk_vec codes = vec_untangle(codes_of(&f->tail, first, second));
+        if (out_c == SK_LANES && pixels >= 4) {
+            vec_store(out, codes);
+            out += 4 * SK_LANES;
+            continue;
+        }
+        for (int i = 0; i < 4 && p + i < pixels; i++, out += out_c) {
+            quarter_store_first(out, vec_quarter(codes, i), count);
+        }
+    }
 }
 
 static inline int round_up(int value, int step) {

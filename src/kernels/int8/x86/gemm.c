@@ -30,20 +30,6 @@ size_t SK_WIDE(gemm_packed)(const sk_q_layer *layer) {
     return shape_of(layer).block * (size_t)(round_up(layer->out_c, SK_PAIR) / SK_PAIR);
 }
 
-static int in_order(int first, int vector, int lane) {
-    return first + vector * SK_LANES + lane;
-}
-
-/* Where one vector holds all that is left, its partner is another pixel. */
-static int one_vector(int first, int vector, int lane) {
-    (void)vector;
-    return first + lane;
-}
-
-static int vectors_from(const sk_q_layer *layer, int channel) {
-    return layer->out_c - channel > SK_LANES ? 2 : 1;
-}
-
 /* SK_TERMS weights of one channel as one lane. */
 static inline int32_t lane_of(const int8_t *w, int count) {
     int32_t lane = 0;
@@ -107,41 +93,6 @@ typedef struct job {
     size_t step; /* inputs from an output pixel to the next */
 } job;
 
-/* Codes of `pixels` pixels by two vectors of channels. */
-SK_INLINE void finish_two(const job *j, const sk_finisher *f, const sk_vec sums[][2], int pixels, int8_t *out,
-                          int count) {
-    const size_t out_c = (size_t)j->layer->out_c;
-    for (int p = 0; p < pixels; p += 2, out += 2 * out_c) {
-        const sk_vec first = pair_finish(f, sums[p][0], sums[p][1]);
-        const sk_vec second = p + 1 < pixels ? pair_finish(f, sums[p + 1][0], sums[p + 1][1]) : first;
-        const sk_vec codes = vec_untangle(codes_of(&f->tail, first, second));
-        half_store_first(out, vec_low(codes), count);
-        if (p + 1 < pixels) {
-            half_store_first(out + out_c, vec_high(codes), count);
-        }
-    }
-}
-
-/* By one vector of channels: four pixels at a time. */
-SK_INLINE void finish_one(const job *j, const sk_finisher *f, const sk_vec sums[][2], int pixels, int8_t *out,
-                          int count) {
-    const size_t out_c = (size_t)j->layer->out_c;
-    for (int p = 0; p < pixels; p += 4) {
-        const sk_vec *rest = sums[pixels - 1]; /* instead of pixels that there are not */
-        const sk_vec first = pair_finish(f, sums[p][0], p + 1 < pixels ? sums[p + 1][0] : rest[0]);
-        const sk_vec second = p + 2 < pixels ? pair_finish(f, sums[p + 2][0], sums[p + 3][0]) : first;
-        const sk_vec codes = vec_untangle(codes_of(&f->tail, first, second));
-        if (out_c == SK_LANES && pixels >= 4) {
-            vec_store(out, codes);
-            out += 4 * SK_LANES;
-            continue;
-        }
-        for (int i = 0; i < 4 && p + i < pixels; i++, out += out_c) {
-            quarter_store_first(out, vec_quarter(codes, i), count);
-        }
-    }
-}
-
 /* `pixels` output pixels by `vectors` (1 or 2) vectors of channels. rows: where the first pixel's inputs of each kernel
  * row begin. Inlined with constants, so that the sums stay in registers. */
 SK_INLINE void tile(const job *j, const sk_input *const *rows, int pixels, int vectors, const char *packed, int channel,
@@ -169,11 +120,12 @@ SK_INLINE void tile(const job *j, const sk_input *const *rows, int pixels, int v
         }
     }
     const int left = j->layer->out_c - channel;
+    const size_t out_c = (size_t)j->layer->out_c;
     const sk_finisher f = finisher_of(&j->tail, pair);
     if (vectors == 2) {
-        finish_two(j, &f, sums, pixels, out, left);
+        finish_two(&f, sums, pixels, out, out_c, left);
     } else {
-        finish_one(j, &f, sums, pixels, out, left);
+        finish_one(&f, sums, pixels, out, out_c, left);
     }
 }
 

@@ -165,14 +165,15 @@ SK_INLINE sk_real real_clamp(sk_real a, sk_real low, sk_real high) {
 SK_INLINE sk_half vec_low(sk_vec v) { return _mm256_castsi256_si128(v); }
 SK_INLINE sk_half vec_high(sk_vec v) { return _mm256_extracti128_si256(v, 1); }
 
-SK_INLINE sk_vec vec_dot(sk_vec sum, sk_vec x, sk_vec w) { return vec_add32(sum, _mm256_madd_epi16(x, w)); }
+/* The sum stays in a register from one dot to the next: compilers would rather keep all products and add them later. */
+SK_INLINE sk_vec vec_dot(sk_vec sum, sk_vec x, sk_vec w) {
+    sum = vec_add32(sum, _mm256_madd_epi16(x, w));
+    __asm__("" : "+x"(sum));
+    return sum;
+}
 
 SK_INLINE sk_vec vec_untangle(sk_vec v) {
     return _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-}
-
-SK_INLINE sk_vec vec_unravel(sk_vec v) {
-    return _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 1, 4, 5, 2, 3, 6, 7));
 }
 
 SK_INLINE void quarter_store_first(int8_t *to, __m128i v, int count) {

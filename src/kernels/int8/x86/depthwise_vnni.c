@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Depthwise layers, two vectors of channels at a time. Under each output row the inputs of a column are interleaved
- * once, SK_TERMS rows of the kernel to a lane, and then serve all output pixels that see this column. A single row that
- * is left over is interleaved along itself instead. */
+/* Depthwise layers on AVX-512 VNNI, two vectors of channels at a time. Under each output row the inputs of a column are
+ * interleaved once, SK_TERMS rows of the kernel to a lane, and then serve all output pixels that see this column. A
+ * single row that is left over is interleaved along itself instead. */
 #include "kernels/int8/x86/finish.h"
 #include "kernels/int8/x86/table.h"
 
@@ -44,11 +44,7 @@ static int place_of(const cut *c, int dot, int term) {
 
 /* Channel of a lane as `interleave` leaves them. */
 static int interleaved(int first, int vector, int lane) {
-#ifdef __AVX512VNNI__
     return first + lane % 8 / 4 * 16 + vector * 8 + lane / 8 * 4 + lane % 4;
-#else
-    return first + lane / 4 * 8 + vector * 4 + lane % 4;
-#endif
 }
 
 /* Packed: per SK_PAIR channels an sk_pair, then two vectors of weights per dot. */
@@ -113,7 +109,6 @@ size_t SK_WIDE(depthwise_scratch)(const sk_q_layer *layer) {
 }
 
 /* Interleaves SK_PAIR channels of SK_TERMS inputs; NULL: zeros. */
-#ifdef __AVX512VNNI__
 SK_INLINE __m256i load_half(const sk_input *from, size_t at) {
     return from ? _mm256_loadu_si256((const __m256i *)(const void *)(from + at)) : _mm256_setzero_si256();
 }
@@ -129,13 +124,6 @@ SK_INLINE void interleave(const sk_input *const x[SK_TERMS], size_t at, char *to
     _mm256_storeu_si256(out + 2, _mm256_unpacklo_epi16(high01, high23));
     _mm256_storeu_si256(out + 3, _mm256_unpackhi_epi16(high01, high23));
 }
-#else
-SK_INLINE void interleave(const sk_input *const x[SK_TERMS], size_t at, char *to) {
-    const sk_vec x0 = vec_load(x[0] + at), x1 = x[1] ? vec_load(x[1] + at) : vec_zero();
-    vec_store(to, _mm256_unpacklo_epi16(x0, x1));
-    vec_store(to + sizeof(sk_vec), _mm256_unpackhi_epi16(x0, x1));
-}
-#endif
 
 /* All sets of the channels from `first` on under one output row; rows: the kernel's. */
 SK_INLINE void make_sets(const sk_q_layer *layer, const cut *c, const sk_input *const *rows, int first, char *sets) {
@@ -162,7 +150,7 @@ SK_INLINE size_t dot_offset(const cut *c, int dot, size_t set) {
 /* One row of output pixels, two at a time. Inlined with a constant kernel; weights stay in registers if they fit. */
 SK_INLINE void run_row(const sk_q_layer *layer, const sk_tail *tail, const cut *c, const char *sets,
                        const sk_pair *pair, int8_t *out, int count) {
-    enum { KEPT = SK_LANES == 16 ? 7 : 1 };
+    enum { KEPT = 7 };
     const size_t set = set_bytes(layer), step = (size_t)layer->stride * 2 * sizeof(sk_vec);
     const char *weights = (const char *)(pair + 1);
     const sk_vec bias0 = vec_load(pair->bias), bias1 = vec_load(pair->bias + SK_LANES);
