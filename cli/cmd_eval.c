@@ -25,6 +25,7 @@ static const cli_option options[] = {
     {0, "method", CLI_CHOICE, "NAME", "channel", "rknn: scale of weights per channel or per layer",
      .choices = "channel|layer"},
     {0, "equalise", CLI_FLAG, NULL, NULL, "rknn: as of siskin export"},
+    {0, "refine", CLI_FLAG, NULL, NULL, "rknn: as of siskin export"},
     {'c', "calibration", CLI_STRING, "DATASET2", NULL, "rknn: dataset of the calibration pictures, else DATASET"},
     {'n', "pictures", CLI_INT, "N", "100", "rknn: calibration pictures drawn", .least = 1, .most = 9999},
     {0, "toolkit", CLI_STRING, "DIR", NULL, "rknn: folder of `siskin rknn setup`"},
@@ -303,6 +304,7 @@ static sk_status simulate(cli *c, work *w, sk_error *err) {
     o.toolkit = cli_string(c, "toolkit");
     o.by_layer = cli_string(c, "method")[0] == 'l';
     o.equalise = cli_flag(c, "equalise");
+    o.refine = cli_flag(c, "refine");
     o.threads = w->eval.threads;
     if (strcmp(cli_string(c, "backend"), "rknn-board") == 0)
         o.board = cli_given(c, "device") ? cli_string(c, "device") : "";
@@ -319,8 +321,9 @@ static sk_status simulate(cli *c, work *w, sk_error *err) {
     if (status) return status;
     sk_classifier_close(w->model);
     w->model = simulator;
-    snprintf(w->label, sizeof w->label, "%s in %s (%s, %s, %s%d pictures)", cli_arg(c, 0), cli_string(c, "backend"),
-             cli_string(c, "algorithm"), cli_string(c, "method"), o.equalise ? "equalised, " : "", o.pictures);
+    snprintf(w->label, sizeof w->label, "%s in %s (%s, %s, %s%s%d pictures)", cli_arg(c, 0), cli_string(c, "backend"),
+             cli_string(c, "algorithm"), cli_string(c, "method"), o.equalise ? "equalised, " : "",
+             o.refine ? "refined, " : "", o.pictures);
     return SK_OK;
 }
 

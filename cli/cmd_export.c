@@ -23,6 +23,7 @@ static const cli_option options[] = {
      .choices = "channel|layer"},
     {0, "despite-lint", CLI_FLAG, NULL, NULL, "convert a network that the lint finds an error in all the same"},
     {0, "equalise", CLI_FLAG, NULL, NULL, "write channels of the first layers in units of their own"},
+    {0, "refine", CLI_FLAG, NULL, NULL, "move weights to where the converter's normal rounds them best"},
     {0, "seed", CLI_INT, "N", "1", "seed of the draw", .least = 0, .most = 9007199254740992.0},
     {0, "keep", CLI_STRING, "DIR", NULL, "folder to keep the ONNX, the calibration list and its pictures in"},
     {0, "toolkit", CLI_STRING, "DIR", NULL, "folder of `siskin rknn setup`"},
@@ -139,6 +140,7 @@ static int rknn(cli *c, sk_model *model) {
     o.target = cli_string(c, "rknn");
     o.by_layer = cli_string(c, "method")[0] == 'l';
     o.equalise = cli_flag(c, "equalise");
+    o.refine = cli_flag(c, "refine");
     o.threads = (int)cli_int(c, "threads");
     o.pictures = (int)cli_int(c, "pictures");
     o.seed = (uint64_t)cli_int(c, "seed");

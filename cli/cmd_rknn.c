@@ -16,6 +16,8 @@ static const cli_option options[] = {
      .choices = "normal|mmse|kl_divergence"},
     {0, "method", CLI_CHOICE, "NAME", "channel", "compare: scale of weights per channel or per layer",
      .choices = "channel|layer"},
+    {0, "equalise", CLI_FLAG, NULL, NULL, "compare: as of siskin export"},
+    {0, "refine", CLI_FLAG, NULL, NULL, "compare: as of siskin export"},
     {0, "split", CLI_CHOICE, "PART", "train",
      "compare: part whose verdicts are counted; train: the calibration pictures", .choices = "train|val|test"},
     {0, "device", CLI_STRING, "SERIAL", NULL, "board: which one, if several are connected"},
@@ -230,6 +232,9 @@ static int compare(cli *c) {
     o.target = cli_given(c, "target") ? cli_string(c, "target") : o.target;
     o.pictures = (int)cli_int(c, "pictures");
     o.by_layer = cli_string(c, "method")[0] == 'l';
+    o.equalise = cli_flag(c, "equalise");
+    o.refine = cli_flag(c, "refine");
+    o.threads = (int)cli_int(c, "threads");
     sk_status status = sk_rknn_algorithm_parse(cli_string(c, "algorithm"), &o.algorithm, &err);
     if (!status) status = sk_split_parse(cli_string(c, "split"), &part, &err);
     if (!status) status = sk_model_read(cli_arg(c, 1), &model, &err);

@@ -57,6 +57,15 @@ static sk_model *make_model(sk_arch arch, sk_quant_pictures *pictures) {
     return model;
 }
 
+static sk_status export_equalised(sk_model *model, const sk_quant_pictures *pictures, sk_error *err) {
+    sk_vendor_form form;
+    sk_status status = sk_vendor_form_make(model, pictures, 1, &form, err);
+    if (status != SK_OK) return status;
+    status = sk_export_onnx_form(model, &form, path, err);
+    sk_vendor_form_free(&form);
+    return status;
+}
+
 /* A copy of the initialiser `name`, aligned, in the pool; NULL if there is none. */
 static const float *find(const uint8_t *data, size_t size, const char *name) {
     sk_wire file = {data, data + size}, graph, tensor;
@@ -164,7 +173,7 @@ static void is_the_same_function(void **state) {
     size_t size = 0;
     sk_error err = {0};
     sk_model *model = make_model(SK_ARCH_V3_SMALL, &pictures);
-    if (sk_export_onnx_equalised(model, &pictures, 1, path, &err) != SK_OK) fail_msg("%s", err.message);
+    if (export_equalised(model, &pictures, &err) != SK_OK) fail_msg("%s", err.message);
     assert_int_equal(sk_file_read(path, &data, &size, NULL), SK_OK);
     check_first(model, data, size);
     check_relu(model, data, size);
@@ -180,7 +189,7 @@ static void leaves_alone_what_is_added(void **state) {
     uint8_t *data = NULL;
     size_t size = 0;
     sk_model *model = make_model(SK_ARCH_V3_LARGE, &pictures);
-    assert_int_equal(sk_export_onnx_equalised(model, &pictures, 1, path, NULL), SK_OK);
+    assert_int_equal(export_equalised(model, &pictures, NULL), SK_OK);
     assert_int_equal(sk_file_read(path, &data, &size, NULL), SK_OK);
     assert_null(find(data, size, "features.0.gate.weight"));
     check_relu(model, data, size);
@@ -194,12 +203,12 @@ static void under_failure(void **state) {
     sk_quant_pictures pictures = {0};
     sk_model *model = make_model(SK_ARCH_V3_SMALL, &pictures);
     int failures = 0;
-    assert_int_equal(sk_export_onnx_equalised(model, &pictures, 1, path, NULL), SK_OK);
+    assert_int_equal(export_equalised(model, &pictures, NULL), SK_OK);
     const long before = sk_memory_live();
     for (long n = 0;; n += 1 + n / 8) {
         unlink(path);
         sk_memory_fail_at(n, 1);
-        const sk_status status = sk_export_onnx_equalised(model, &pictures, 1, path, NULL);
+        const sk_status status = export_equalised(model, &pictures, NULL);
         sk_memory_fail_at(-1, 0);
         assert_int_equal(sk_memory_live(), before);
         if (status == SK_OK) break;

@@ -145,7 +145,7 @@ static void test_adaround(void **state) {
         for (int i = 0; i < CHANNELS * DEPTH; i++) {
             nearest[i] = learned[i] = clamp_code(floor((double)real[i] + .5));
         }
-        const sk_rounding problem = {DEPTH, CHANNELS, real, gram, cross};
+        const sk_rounding problem = {DEPTH, CHANNELS, -127, 127, real, gram, cross};
         assert_int_equal(sk_adaround(&problem, learned, NULL), SK_OK);
         for (int c = 0; c < CHANNELS; c++) {
             double floor_error = 0, best = INFINITY; /* the error of the real codes is the constant left out */

@@ -69,13 +69,13 @@ static void test_float(void **state) {
     (void)state;
     sk_vendor *net = NULL;
     float wanted[2];
-    assert_int_equal(sk_vendor_begin(model, &net, NULL), SK_OK);
+    assert_int_equal(sk_vendor_begin(model, NULL, &net, NULL), SK_OK);
     assert_int_equal(sk_model_forward(model, pictures.bytes, 1, 1, wanted, NULL, NULL, NULL, NULL), SK_OK);
-    sk_float_run_picture(net->real, &net->run, pictures.bytes);
+    sk_float_run_picture(net->real, &net->pass.run, pictures.bytes);
     for (size_t i = 0; i < net->folded.net.count; i++) {
-        sk_vendor_step(net, i, 0, NULL, NULL);
+        sk_vendor_step(net, &net->pass, i, NULL);
     }
-    const float *got = net->run.tensor[net->folded.net.count];
+    const float *got = net->pass.run.tensor[net->folded.net.count];
     assert_float_equal(got[0], wanted[0], 2e-3);
     assert_float_equal(got[1], wanted[1], 2e-3);
     sk_vendor_free(net);
@@ -98,7 +98,7 @@ static void test_rounded(void **state) {
     for (int by_layer = 0; by_layer < 2; by_layer++) {
         sk_vendor *net = NULL;
         float logits[2], features[576], again[2];
-        assert_int_equal(sk_vendor_observe(model, &pictures, by_layer, NULL, &net, NULL), SK_OK);
+        assert_int_equal(sk_vendor_observe(model, NULL, &pictures, by_layer, NULL, &net, NULL), SK_OK);
         sk_vendor_run(net, pictures.bytes, logits, features, off_grid, net);
         sk_vendor_run(net, pictures.bytes, again, NULL, NULL, NULL);
         assert_memory_equal(logits, again, sizeof logits);
@@ -121,14 +121,14 @@ static void test_table(void **state) {
                                 {"features.0.0.weight", 1, scale, zero}};
     sk_vendor *net = NULL;
     sk_error err = {0};
-    assert_int_equal(sk_vendor_take(model, ranges, 3, &net, &err), SK_ERR_MISMATCH);
+    assert_int_equal(sk_vendor_take(model, NULL, ranges, 3, &net, &err), SK_ERR_MISMATCH);
     assert_null(net);
     assert_non_null(strstr(err.message, "no range for features.1.block.0"));
     ranges[2].count = 2;
-    assert_int_equal(sk_vendor_take(model, ranges, 3, &net, &err), SK_ERR_MISMATCH);
+    assert_int_equal(sk_vendor_take(model, NULL, ranges, 3, &net, &err), SK_ERR_MISMATCH);
     assert_non_null(strstr(err.message, "2 ranges for features.0.0.weight, not 16"));
     ranges[1].scale = scale + 1;
-    assert_int_equal(sk_vendor_take(model, ranges, 3, &net, &err), SK_ERR_MISMATCH);
+    assert_int_equal(sk_vendor_take(model, NULL, ranges, 3, &net, &err), SK_ERR_MISMATCH);
     assert_non_null(strstr(err.message, "features.0 is no range"));
 }
 
@@ -142,13 +142,13 @@ static void test_failures(void **state) {
     const sk_hooks hooks = {.cancelled = stop};
     sk_vendor *net = NULL;
     sk_error err = {0};
-    assert_int_equal(sk_vendor_observe(model, &pictures, 0, &hooks, &net, &err), SK_ERR_CANCELLED);
+    assert_int_equal(sk_vendor_observe(model, NULL, &pictures, 0, &hooks, &net, &err), SK_ERR_CANCELLED);
     const long live = sk_memory_live();
     sk_quant_pictures one = pictures;
     one.count = 1;
     for (long at = 0, failed = 1; failed; at += 17) {
         sk_memory_fail_at(at, 0);
-        failed = sk_vendor_observe(model, &one, 0, NULL, &net, &err) != SK_OK;
+        failed = sk_vendor_observe(model, NULL, &one, 0, NULL, &net, &err) != SK_OK;
         sk_memory_fail_at(-1, 0);
         assert_true(!failed || err.code == SK_ERR_MEMORY);
         sk_vendor_free(net);

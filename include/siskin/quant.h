@@ -113,6 +113,28 @@ sk_status sk_quantize(sk_model *model, const sk_dataset *calibration, const sk_c
 /* The network as the simulator of rknn-toolkit2 2.5.0 computes it for its NPU (docs/rknn.md): asymmetric weights per
  * channel or per layer, pools in windows of 7, a rounding ahead of some activations. */
 typedef struct sk_vendor sk_vendor;
+/* What the converter gets in place of the model's own weights: folded ones, [out_c][kernel][kernel][in_c] per layer,
+ * NULL where there are none. */
+typedef struct sk_vendor_form {
+    size_t layers;
+    float **factor; /* per layer NULL, or what each channel is divided by; its readers' weights are multiplied by it */
+    float **weight, **bias;
+    float **gate, **shift; /* of a hard-swish with factors: weights and biases of x / 6 + 1/2, else NULL */
+} sk_vendor_form;
+/* With `pictures`, channels that depthwise layers alone read get units of their own, found on them (docs/rknn.md), so
+ * that one scale per tensor treats them alike; behind the first layer's hard-swish that takes a second convolution.
+ * NULL: the weights as they are. The function of the network is the same. Runs the model. *out is released with
+ * sk_vendor_form_free. Errors: MEMORY. */
+sk_status sk_vendor_form_make(sk_model *model, const sk_quant_pictures *pictures, int threads, sk_vendor_form *out,
+                              sk_error *err);
+/* Moves the weights, by one code at most, to places where the converter's rounding to nearest leaves them, chosen so
+ * that its int8 comes close to float layer after layer (AdaRound, Nagel et al. 2020, and bias correction, 2019), and
+ * the biases by what is then still missing in the mean. For `normal`, pictures, by_layer and all else as the
+ * conversion has them. The same bytes for any number of threads. Errors: as sk_vendor_observe; `form` is then to be
+ * freed. */
+sk_status sk_vendor_form_refine(const sk_model *model, const sk_quant_pictures *pictures, int by_layer, int threads,
+                                uint64_t seed, const sk_hooks *hooks, sk_vendor_form *form, sk_error *err);
+void sk_vendor_form_free(sk_vendor_form *form);
 /* Scale and zero point of the codes -128..127 of one tensor under the toolkit's name; count 1, or one pair per output
  * channel. */
 typedef struct sk_vendor_range {
@@ -120,15 +142,15 @@ typedef struct sk_vendor_range {
     size_t count;
     const float *scale, *zero;
 } sk_vendor_range;
-/* With all that the pictures show as ranges, as the toolkit's algorithm `normal` chooses them; by_layer: one scale per
- * weight tensor. *out is released with sk_vendor_free. Errors: UNSUPPORTED (a network with other pools), CANCELLED,
+/* Of the model in this form, NULL: its own, with all that the pictures show as ranges, as the toolkit's algorithm
+ * `normal` chooses them; by_layer: one scale per weight tensor. *out is released with sk_vendor_free. Errors: UNSUPPORTED (a network with other pools), CANCELLED,
  * MEMORY. */
-sk_status sk_vendor_observe(const sk_model *model, const sk_quant_pictures *pictures, int by_layer,
-                            const sk_hooks *hooks, sk_vendor **out, sk_error *err);
+sk_status sk_vendor_observe(const sk_model *model, const sk_vendor_form *form, const sk_quant_pictures *pictures,
+                            int by_layer, const sk_hooks *hooks, sk_vendor **out, sk_error *err);
 /* With the ranges that the toolkit itself chose, whatever its algorithm. Errors: as sk_vendor_observe, and MISMATCH
  * (a tensor is missing in `ranges`, or has another number of channels). */
-sk_status sk_vendor_take(const sk_model *model, const sk_vendor_range *ranges, size_t count, sk_vendor **out,
-                         sk_error *err);
+sk_status sk_vendor_take(const sk_model *model, const sk_vendor_form *form, const sk_vendor_range *ranges, size_t count,
+                         sk_vendor **out, sk_error *err);
 void sk_vendor_free(sk_vendor *net);
 /* Called after each layer with its output, NHWC real values. */
 typedef void (*sk_vendor_tap)(void *user, size_t layer, const float *data);
@@ -140,12 +162,8 @@ void sk_vendor_run(sk_vendor *net, const uint8_t *image, float *logits, float *f
 /* Float ONNX, opset 13, IR 8, input "input" [1,3,S,S] normalised RGB, output "logits" [1,classes], batch norm folded,
  * hard-swish as HardSigmoid(alpha 1/6, beta 1/2) * x; metadata_props carry the card. */
 sk_status sk_export_onnx(const sk_model *model, const char *path, sk_error *err);
-/* The same function of the picture for a converter that has one scale per tensor of activations: channels that
- * depthwise layers alone read are written in units of their own, found on the pictures (docs/rknn.md). Behind the first
- * layer's hard-swish that takes a second convolution and two Clip. Not read back by sk_model_read. Runs the model.
- * Errors: MEMORY, IO. */
-sk_status sk_export_onnx_equalised(sk_model *model, const sk_quant_pictures *pictures, int threads, const char *path,
-                                   sk_error *err);
+/* The same in another form: not read back by sk_model_read if that has factors. Errors: MEMORY, IO. */
+sk_status sk_export_onnx_form(const sk_model *model, const sk_vendor_form *form, const char *path, sk_error *err);
 /* The int8 model in the file `skn` as ONNX in the QDQ form, opset 13, IR 8, input and output as above: weights int8,
  * biases int32, QuantizeLinear and DequantizeLinear (int8) around every layer, values within the graph in steps of 1
  * and multipliers as nodes, so that IEEE float32 gives the runtime's logits bit for bit (docs/int8.md). Errors: FORMAT

@@ -46,8 +46,9 @@ typedef struct sk_rknn_options {
     const char *target;  /* "rv1103", "rv1103b", "rv1106" or "rv1106b" */
     sk_rknn_algorithm algorithm;
     int by_layer;        /* one scale per weight tensor instead of one per output channel */
-    int equalise;        /* the toolkit gets sk_export_onnx_equalised */
-    int threads;         /* of the forward passes for that, 0: all; the result does not depend on it */
+    int equalise;        /* channels of the first layers in units of their own (sk_vendor_form_make) */
+    int refine;          /* weights moved to where `normal` rounds them best (sk_vendor_form_refine) */
+    int threads;         /* for both, 0: all; the result does not depend on it */
     int pictures;        /* for calibration, drawn as sk_quantize draws them */
     uint64_t seed;
     int despite_lint;    /* convert what the lint calls an error too */

@@ -5,51 +5,46 @@
 #include <string.h>
 
 #include "formats/onnx_build.h"
-#include "formats/onnx_write.h"
+#include "siskin/quant.h"
 
 static const float LARGE = 1e6f; /* no value of the network's is beyond */
 
 typedef struct builder {
     const sk_model *model;
-    const sk_onnx_equal *equal; /* NULL: no factors */
+    const sk_vendor_form *form; /* NULL: the model's own weights */
     sk_onnx graph;
     const char **outputs; /* value name per layer */
 } builder;
 
-/* Of channel c of layer `index`; the picture, -1, has none. */
-static float factor_of(const builder *b, int index, size_t c) {
-    return b->equal && index >= 0 && b->equal->factor[index] ? b->equal->factor[index][c] : 1;
-}
-
 typedef struct weights {
     float *weight, *bias;
-    size_t count, out_c;
     int rank;
     int64_t shape[4];
 } weights;
 
-/* Folded weights (O,H,W,I) turned to ONNX's OIHW, and the bias, with the factors of what is read and, if `divided`, of
- * what is written. */
-static sk_status take_weights(builder *b, size_t index, int divided, weights *out, sk_error *err) {
+/* The layer's weights (O,H,W,I) turned to ONNX's OIHW, and the bias: NULL for those of the model, folded. */
+static sk_status take_weights(builder *b, size_t index, const float *weight, const float *bias, weights *out,
+                              sk_error *err) {
     const sk_layer *layer = sk_model_layer(b->model, index);
     const size_t count = sk_model_weight_count(b->model, index), out_c = (size_t)layer->out_c;
     const size_t taps = layer->op == SK_OP_LINEAR ? 1 : (size_t)layer->kernel * (size_t)layer->kernel;
     const size_t in_c = count / (out_c * taps);
-    float *folded = sk_onnx_take(&b->graph, count, sizeof *folded);
-    *out = (weights){.count = count, .out_c = out_c, .rank = strncmp(layer->name, "classifier", 10) == 0 ? 2 : 4};
+    float *folded = weight ? NULL : sk_onnx_take(&b->graph, count, sizeof *folded);
+    *out = (weights){.rank = strncmp(layer->name, "classifier", 10) == 0 ? 2 : 4};
     out->weight = sk_onnx_take(&b->graph, count, sizeof *out->weight);
     out->bias = sk_onnx_take(&b->graph, out_c, sizeof *out->bias);
     if (b->graph.failed) return sk_fail_memory(err, "the ONNX graph");
-    const sk_status status = sk_model_folded(b->model, index, folded, out->bias, err);
-    if (status != SK_OK) return status;
-    for (size_t o = 0; o < out_c; o++) {
-        const float by = divided ? factor_of(b, (int)index, o) : 1;
-        const float back = layer->op == SK_OP_DEPTHWISE ? factor_of(b, layer->input, o) : 1;
+    if (weight) {
+        memcpy(out->bias, bias, out_c * sizeof *bias);
+    } else {
+        const sk_status status = sk_model_folded(b->model, index, folded, out->bias, err);
+        if (status != SK_OK) return status;
+        weight = folded;
+    }
+    for (size_t o = 0; o < out_c; o++)
         for (size_t t = 0; t < taps; t++)
             for (size_t i = 0; i < in_c; i++)
-                out->weight[(o * in_c + i) * taps + t] = folded[(o * taps + t) * in_c + i] * back / by;
-        out->bias[o] /= by;
-    }
+                out->weight[(o * in_c + i) * taps + t] = weight[(o * taps + t) * in_c + i];
     const int64_t kernel = taps == 1 ? 1 : layer->kernel, shape[4] = {layer->out_c, (int64_t)in_c, kernel, kernel};
     memcpy(out->shape, shape, sizeof shape);
     return SK_OK;
@@ -108,7 +103,8 @@ static sk_status add_product(builder *b, size_t index, const char *input, const 
     const sk_layer *layer = sk_model_layer(b->model, index);
     const char *in[3] = {input, NULL, NULL};
     weights w;
-    const sk_status status = take_weights(b, index, 1, &w, err);
+    const sk_status status = take_weights(b, index, b->form ? b->form->weight[index] : NULL,
+                                          b->form ? b->form->bias[index] : NULL, &w, err);
     if (status != SK_OK) return status;
     add_weights(b, layer, layer->has_bn ? ".0." : ".", &w, in);
     if (w.rank == 4) add_convolution(b, layer, layer->name, in, output);
@@ -137,10 +133,8 @@ static sk_status add_split_hardswish(builder *b, size_t index, const char *input
     const char *in[3] = {input, NULL, NULL}, *factors[2] = {clipped, gate};
     weights w;
     sk_status status = add_product(b, index, input, product, err);
-    if (status == SK_OK) status = take_weights(b, index, 0, &w, err);
+    if (status == SK_OK) status = take_weights(b, index, b->form->gate[index], b->form->shift[index], &w, err);
     if (status != SK_OK) return status;
-    for (size_t i = 0; i < w.count; i++) w.weight[i] /= 6;
-    for (size_t o = 0; o < w.out_c; o++) w.bias[o] = w.bias[o] / 6 + .5f;
     add_weights(b, layer, ".gate.", &w, in);
     add_clip(b, sk_onnx_text(g, layer->name, "/clip"), product, -3, LARGE, clipped);
     add_convolution(b, layer, opening, in, opening);
@@ -148,10 +142,6 @@ static sk_status add_split_hardswish(builder *b, size_t index, const char *input
     if (g->failed) return sk_fail_memory(err, "the ONNX graph");
     sk_onnx_node(g, "Mul", sk_onnx_text(g, layer->name, "/hardswish"), factors, 2, output);
     return SK_OK;
-}
-
-static int is_split(const builder *b, size_t index) {
-    return b->equal && b->equal->factor[index] && sk_model_layer(b->model, index)->act == SK_ACT_HSWISH;
 }
 
 static sk_status add_layer(builder *b, size_t index, int last, sk_error *err) {
@@ -163,7 +153,7 @@ static sk_status add_layer(builder *b, size_t index, int last, sk_error *err) {
     sk_status status = SK_OK;
     if (b->graph.failed) return sk_fail_memory(err, "the ONNX graph");
     b->outputs[index] = output;
-    if (is_split(b, index)) return add_split_hardswish(b, index, in[0], output, err);
+    if (b->form && b->form->gate[index]) return add_split_hardswish(b, index, in[0], output, err);
     switch (layer->op) {
     case SK_OP_CONV:
     case SK_OP_DEPTHWISE:
@@ -185,9 +175,9 @@ static sk_status add_layer(builder *b, size_t index, int last, sk_error *err) {
     return status == SK_OK && b->graph.failed ? sk_fail_memory(err, "the ONNX graph") : status;
 }
 
-static sk_status write_onnx(const sk_model *model, const sk_onnx_equal *equal, const char *path, sk_error *err) {
+static sk_status write_onnx(const sk_model *model, const sk_vendor_form *form, const char *path, sk_error *err) {
     const size_t layers = sk_model_layer_count(model);
-    builder b = {.model = model, .equal = equal};
+    builder b = {.model = model, .form = form};
     b.outputs = sk_onnx_take(&b.graph, layers, sizeof *b.outputs);
     sk_status status = b.outputs ? SK_OK : sk_fail_memory(err, "the ONNX graph");
     for (size_t i = 0; i < layers && status == SK_OK; i++) status = add_layer(&b, i, i + 1 == layers, err);
@@ -200,12 +190,6 @@ sk_status sk_export_onnx(const sk_model *model, const char *path, sk_error *err)
     return write_onnx(model, NULL, path, err);
 }
 
-sk_status sk_export_onnx_equalised(sk_model *model, const sk_quant_pictures *pictures, int threads, const char *path,
-                                   sk_error *err) {
-    sk_onnx_equal equal;
-    sk_status status = sk_onnx_equal_find(model, pictures, threads, &equal, err);
-    if (status != SK_OK) return status;
-    status = write_onnx(model, &equal, path, err);
-    sk_onnx_equal_free(&equal);
-    return status;
+sk_status sk_export_onnx_form(const sk_model *model, const sk_vendor_form *form, const char *path, sk_error *err) {
+    return write_onnx(model, form, path, err);
 }

@@ -41,17 +41,21 @@ double sk_rounding_error(const sk_rounding *p, int channel, const int8_t *codes)
 }
 
 /* The lower of the two codes; a weight beyond the codes has no choice. */
-static float lower(float real) {
-    return fminf(fmaxf(floorf(real), -127), 126);
+static float lower(const sk_rounding *p, float real) {
+    return fminf(fmaxf(floorf(real), (float)p->least), (float)(p->most - 1));
 }
 
-static int is_fixed(float real) {
-    return real >= 127 || real <= -127;
+static int is_fixed(const sk_rounding *p, float real) {
+    return real >= (float)p->most || real <= (float)p->least;
+}
+
+static float end_of(const sk_rounding *p, float real) {
+    return (float)(real > 0 ? p->most : p->least);
 }
 
 static void start(state *s) {
     for (size_t i = 0; i < s->count; i++) {
-        const float rest = fminf(fmaxf(s->p->real[i] - lower(s->p->real[i]), 0.01f), 0.99f);
+        const float rest = fminf(fmaxf(s->p->real[i] - lower(s->p, s->p->real[i]), 0.01f), 0.99f);
         const float side = (2 * rest - 1) / STRETCH;
         s->v[i] = side / (1 - fabsf(side));
     }
@@ -63,9 +67,9 @@ static void start(state *s) {
 static void soften(state *s) {
     for (size_t i = 0; i < s->count; i++) {
         const float wide = 1 + fabsf(s->v[i]), h = 0.5f + STRETCH / 2 * s->v[i] / wide, real = s->p->real[i];
-        const int inside = h > 0 && h < 1 && !is_fixed(real);
-        const float low = lower(real), soft = low + (h < 0 ? 0 : h > 1 ? 1 : h);
-        s->soft[i] = is_fixed(real) ? (real > 0 ? 127 : -127) : soft;
+        const int inside = h > 0 && h < 1 && !is_fixed(s->p, real);
+        const float low = lower(s->p, real), soft = low + (h < 0 ? 0 : h > 1 ? 1 : h);
+        s->soft[i] = is_fixed(s->p, real) ? end_of(s->p, real) : soft;
         s->low[i] = low;
         s->slope[i] = inside ? STRETCH / 2 / (wide * wide) : 0;
     }
@@ -114,9 +118,9 @@ static void polish(state *s, int channel, int8_t *codes) {
     for (int sweep = 0; turned && sweep < SWEEPS; sweep++) {
         turned = 0;
         for (size_t i = 0; i < d; i++) {
-            const int up = codes[i] <= lower(real[i]) ? 1 : -1;
+            const int up = codes[i] <= lower(s->p, real[i]) ? 1 : -1;
             const double gain = 2 * up * s->gradient[i] + (double)gram[i * d + i];
-            if (is_fixed(real[i]) || gain >= -1e-9 * (double)gram[i * d + i]) {
+            if (is_fixed(s->p, real[i]) || gain >= -1e-9 * (double)gram[i * d + i]) {
                 continue;
             }
             codes[i] = (int8_t)(codes[i] + up);
@@ -135,7 +139,7 @@ static void finish(state *s, int8_t *codes) {
         for (size_t i = 0; i < d; i++) {
             const float real = s->p->real[d * (size_t)c + i];
             const float soft = s->soft[d * (size_t)c + i];
-            other[i] = (int8_t)(is_fixed(real) ? (real > 0 ? 127 : -127) : floorf(soft + 0.5f));
+            other[i] = (int8_t)(is_fixed(s->p, real) ? end_of(s->p, real) : floorf(soft + 0.5f));
         }
         polish(s, c, other);
         polish(s, c, mine);

@@ -19,19 +19,25 @@ static int is_dense(const sk_layer *l) {
     return sk_layer_has_weights(l) && l->op != SK_OP_DEPTHWISE;
 }
 
-static sk_status pack(sk_float_net *f, size_t i, sk_error *err) {
+void sk_float_net_renew(sk_float_net *f, size_t i) {
     const sk_layer *l = &f->net->layers[i];
     const int depth = sk_layer_depth(l);
-    const size_t size = is_dense(l) ? f->k->gemm_pack_size(l->out_c, depth) : (size_t)(l->out_c * depth);
-    f->weight[i] = sk_alloc(size, sizeof **f->weight);
-    if (!f->weight[i]) {
-        return sk_fail_memory(err, "the packed weights");
-    }
     if (is_dense(l)) {
         f->k->gemm_pack(f->weight[i], l->out_c, depth, f->net->weight[i], depth, 1);
     } else {
         sk_net_pack_dw(f->net->weight[i], l->out_c, depth, f->weight[i]);
     }
+}
+
+static sk_status pack(sk_float_net *f, size_t i, sk_error *err) {
+    const sk_layer *l = &f->net->layers[i];
+    const int depth = sk_layer_depth(l);
+    const size_t size = is_dense(l) ? f->k->gemm_pack_size(l->out_c, depth) : (size_t)(l->out_c * depth);
+    f->weight[i] = sk_alloc(size, sizeof *f->weight[i]);
+    if (!f->weight[i]) {
+        return sk_fail_memory(err, "the packed weights");
+    }
+    sk_float_net_renew(f, i);
     const size_t patches = l->op == SK_OP_CONV ? sk_layer_pixels(l) * (size_t)depth : 0;
     f->patches = patches > f->patches ? patches : f->patches;
     return SK_OK;

@@ -47,6 +47,8 @@ void sk_quant_unfold(sk_quant_folded *folded);
 typedef struct sk_float_net sk_float_net;
 sk_status sk_float_net_create(const sk_quant_net *net, sk_float_net **out, sk_error *err);
 void sk_float_net_free(sk_float_net *floats);
+/* After a change of that layer's weights. */
+void sk_float_net_renew(sk_float_net *floats, size_t layer);
 /* All tensors of one picture, NHWC: tensor[0] is the normalised picture, tensor[i + 1] the output of layer i. */
 typedef struct sk_float_run {
     float **tensor;
@@ -146,6 +148,7 @@ sk_status sk_quant_refine(sk_quant_job *job);
  * cross[channels][depth] = mean x t, where t is what the sum of codes times x should be. */
 typedef struct sk_rounding {
     int depth, channels;
+    int least, most;   /* codes; a weight at or beyond an end has no choice */
     const float *real; /* [channels][depth] */
     const float *gram, *cross;
 } sk_rounding;
@@ -155,6 +158,29 @@ typedef struct sk_rounding {
 sk_status sk_adaround(const sk_rounding *problem, int8_t *codes, sk_error *err);
 /* codes' G codes - 2 codes' cross of one channel: the mean squared error but for a constant. */
 double sk_rounding_error(const sk_rounding *problem, int channel, const int8_t *codes);
+
+/* ---- what one layer's weights see, and what should come of it (moments.c) --------------------------------------- */
+typedef struct sk_moments {
+    int rows, depth, channels, depthwise;
+    int centred;         /* a bias takes the mean error away */
+    int least, most;     /* codes of the weights */
+    const float *zero;   /* per channel the code of 0, NULL: 0 */
+    float *x;            /* codes less zero point: [rows][depth], depthwise [rows][taps][channels] */
+    float *target;       /* [rows][channels], not owned: what the sum of codes (less zero) times x should be */
+    float *real;         /* [channels][depth]: codes before rounding */
+    double *mean_x, *mean_t; /* of x over the rows, of the target per output channel */
+    float *gram, *cross; /* as in sk_rounding, but depthwise: [taps][taps][channels], [taps][channels] */
+    double hold;         /* see settle_gram */
+} sk_moments;
+/* Room for so many rows; x, target and real are the caller's to fill. Errors: MEMORY. */
+sk_status sk_moments_open(const sk_layer *layer, int rows, sk_moments *out, sk_error *err);
+/* The means of x and target once they are filled. */
+void sk_moments_settle(sk_moments *moments);
+/* codes: nearest ones in, those that come closest to the target out (sk_adaround). Takes x and target as they are. */
+sk_status sk_moments_round(sk_moments *moments, int8_t *codes, int threads, sk_error *err);
+/* By how much the sum of the codes times x falls short of the target in the mean. */
+double sk_moments_missing(const sk_moments *moments, const int8_t *codes, int channel);
+void sk_moments_close(sk_moments *moments);
 
 /* explain.c: the finished job on pictures with labels, one row per layer in their order; *out is released with
  * sk_quant_layers_free. */

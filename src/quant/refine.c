@@ -5,24 +5,15 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/kernels.h"
 #include "quant/quant.h"
-
-enum { BLOCK = 32 }; /* output channels that a thread rounds at a time */
 
 typedef struct refiner {
     sk_quant_job *job;
     sk_float_run *runs;  /* per thread */
     float **patches;     /* per thread */
     float **target;      /* per layer [pictures * places][out_c], the float network's sums at its places */
-    /* of the layer that is being refined */
-    size_t layer;
-    int rows, depth, channels, depthwise;
-    float *x;            /* codes less zero point: [rows][depth], depthwise [rows][taps][channels] */
-    float *gram, *cross; /* as in sk_rounding, but depthwise: [taps][taps][channels], [taps][channels] */
-    float *real;
-    double *mean_x, *mean_t; /* of x over the rows, of the target per output channel */
-    double hold;             /* see settle_gram */
+    size_t layer;        /* the one that is being refined, and what it sees */
+    sk_moments moments;
 } refiner;
 
 /* ---- the float network's sums -------------------------------------------------------------------------------- */
@@ -76,50 +67,27 @@ static sk_status open_targets(refiner *r) {
     return complete ? SK_OK : sk_fail_memory(j->err, "the float network's sums");
 }
 
-/* ---- moments of one layer ------------------------------------------------------------------------------------- */
-
-static void close_layer(refiner *r) {
-    sk_free(r->x);
-    sk_free(r->gram);
-    sk_free(r->cross);
-    sk_free(r->real);
-    sk_free(r->mean_x);
-    sk_free(r->mean_t);
-    r->x = r->gram = r->cross = r->real = NULL;
-    r->mean_x = r->mean_t = NULL;
-}
+/* ---- one layer -------------------------------------------------------------------------------------------------- */
 
 static sk_status open_layer(refiner *r, const sk_walk *walk) {
     const sk_quant_job *j = r->job;
     const sk_layer *l = &j->net->layers[r->layer];
     const size_t width = (size_t)sk_layer_taps(l) * (size_t)l->in_c;
     const int places = sk_place_count(l);
-    r->rows = places * j->pictures->count;
-    r->depth = sk_layer_depth(l);
-    r->channels = l->out_c;
-    r->depthwise = l->op == SK_OP_DEPTHWISE;
-    const size_t c = (size_t)l->out_c, d = (size_t)r->depth;
-    r->x = sk_alloc((size_t)r->rows * width, sizeof *r->x);
-    r->gram = sk_calloc(d * d * (r->depthwise ? c : 1), sizeof *r->gram);
-    r->cross = sk_calloc(c * d, sizeof *r->cross);
-    r->real = sk_alloc(c * d, sizeof *r->real);
-    r->mean_x = sk_calloc(width, sizeof *r->mean_x);
-    r->mean_t = sk_calloc(c, sizeof *r->mean_t);
-    if (!r->x || !r->gram || !r->cross || !r->real || !r->mean_x || !r->mean_t) {
-        return sk_fail_memory(j->err, "the moments of a layer");
+    const sk_status status = sk_moments_open(l, places * j->pictures->count, &r->moments, j->err);
+    if (status != SK_OK) {
+        return status;
     }
+    r->moments.target = r->target[r->layer];
+    r->moments.centred = j->options->correct_bias;
+    r->moments.least = -127;
+    r->moments.most = 127;
     for (int p = 0; p < j->pictures->count; p++) {
         for (int k = 0; k < places; k++) {
-            float *row = r->x + (size_t)(p * places + k) * width;
             sk_patch_codes(l, sk_walk_tensor(walk, l->input, p), sk_walk_int16(walk, l->input),
-                           sk_walk_zero(walk, l->input), sk_place(l, r->layer, p, k, j->options->seed), row);
-            for (size_t i = 0; i < width; i++) {
-                r->mean_x[i] += (double)row[i];
-            }
+                           sk_walk_zero(walk, l->input), sk_place(l, r->layer, p, k, j->options->seed),
+                           r->moments.x + (size_t)(p * places + k) * width);
         }
-    }
-    for (size_t i = 0; i < width; i++) {
-        r->mean_x[i] /= r->rows;
     }
     return SK_OK;
 }
@@ -127,134 +95,33 @@ static sk_status open_layer(refiner *r, const sk_walk *walk) {
 /* What the sum of codes times x should be, per row and channel, into the targets themselves. */
 static void scale_targets(refiner *r, double in_scale) {
     const sk_quant_job *j = r->job;
-    const size_t c = (size_t)r->channels;
+    const size_t c = (size_t)r->moments.channels;
     float *t = r->target[r->layer];
-    for (int i = 0; i < r->rows; i++, t += c) {
+    for (int i = 0; i < r->moments.rows; i++, t += c) {
         for (size_t o = 0; o < c; o++) {
             t[o] = (t[o] - j->bias[r->layer][o]) / (float)(in_scale * (double)j->scale[r->layer][o]);
-            r->mean_t[o] += (double)t[o];
         }
     }
-    for (size_t o = 0; o < c; o++) {
-        r->mean_t[o] /= r->rows;
-    }
-}
-
-static void depthwise_moments(refiner *r) {
-    const size_t c = (size_t)r->channels, d = (size_t)r->depth;
-    for (int i = 0; i < r->rows; i++) {
-        const float *x = r->x + (size_t)i * d * c, *t = r->target[r->layer] + (size_t)i * c;
-        for (size_t a = 0; a < d; a++) {
-            for (size_t b = 0; b < d; b++) {
-                float *gram = r->gram + (a * d + b) * c;
-                for (size_t o = 0; o < c; o++) {
-                    gram[o] += x[a * c + o] * x[b * c + o];
-                }
-            }
-            for (size_t o = 0; o < c; o++) {
-                r->cross[a * c + o] += x[a * c + o] * t[o];
-            }
-        }
-    }
-}
-
-static void dense_moments(refiner *r) {
-    const sk_kernels *k = sk_kernels_get();
-    k->gemm_tn(r->rows, r->depth, r->depth, r->x, r->depth, r->x, r->depth, r->gram);
-    k->gemm_tn(r->rows, r->channels, r->depth, r->target[r->layer], r->channels, r->x, r->depth, r->cross);
-}
-
-/* Sums to means; about the means where a bias takes the mean error away. Few rows say little about many weights: a
- * share of the mean diagonal, which is returned, holds those that they say nothing about near their real codes. */
-static double settle_gram(const refiner *r, float *gram, const double *mean) {
-    const size_t d = (size_t)r->depth;
-    const int centred = r->job->options->correct_bias;
-    double diagonal = 0;
-    for (size_t a = 0; a < d; a++) {
-        for (size_t b = 0; b < d; b++) {
-            gram[a * d + b] = (float)((double)gram[a * d + b] / r->rows - (centred ? mean[a] * mean[b] : 0));
-        }
-        diagonal += (double)gram[a * d + a] / (double)d;
-    }
-    const double hold = fmax(0.02 * fmax(1, (double)d / r->rows) * diagonal, 1e-6);
-    for (size_t a = 0; a < d; a++) {
-        gram[a * d + a] = (float)((double)gram[a * d + a] + hold);
-    }
-    return hold;
-}
-
-static void settle_cross(const refiner *r, int channel, float *cross, const double *mean, double hold) {
-    const double mean_t = r->job->options->correct_bias ? r->mean_t[channel] : 0;
-    const float *real = r->real + (size_t)r->depth * (size_t)channel;
-    for (int a = 0; a < r->depth; a++) {
-        cross[a] = (float)((double)cross[a] / r->rows - mean[a] * mean_t + hold * (double)real[a]);
-    }
-}
-
-/* ---- decisions ------------------------------------------------------------------------------------------------ */
-
-static sk_status round_dense(void *user, int index, sk_error *err) {
-    const refiner *r = user;
-    const int first = index * BLOCK, end = first + BLOCK < r->channels ? first + BLOCK : r->channels;
-    const size_t at = (size_t)first * (size_t)r->depth;
-    for (int o = first; o < end; o++) {
-        settle_cross(r, o, r->cross + (size_t)o * (size_t)r->depth, r->mean_x, r->hold);
-    }
-    const sk_rounding problem = {r->depth, end - first, r->real + at, r->gram, r->cross + at};
-    return sk_adaround(&problem, r->job->code[r->layer] + at, err);
-}
-
-static sk_status round_depthwise(void *user, int index, sk_error *err) {
-    const refiner *r = user;
-    const size_t c = (size_t)r->channels, d = (size_t)r->depth, o = (size_t)index;
-    float *gram = sk_alloc(d * d + d, sizeof *gram);
-    double mean[SK_MAX_TAPS];
-    if (!gram) {
-        return sk_fail_memory(err, "the moments of a channel");
-    }
-    float *cross = gram + d * d;
-    for (size_t a = 0; a < d; a++) {
-        mean[a] = r->mean_x[a * c + o];
-        cross[a] = r->cross[a * c + o];
-        for (size_t b = 0; b < d; b++) {
-            gram[a * d + b] = r->gram[(a * d + b) * c + o];
-        }
-    }
-    const double hold = settle_gram(r, gram, mean);
-    settle_cross(r, index, cross, mean, hold);
-    const sk_rounding problem = {r->depth, 1, r->real + o * d, gram, cross};
-    const sk_status status = sk_adaround(&problem, r->job->code[r->layer] + o * d, err);
-    sk_free(gram);
-    return status;
 }
 
 static sk_status round_layer(refiner *r) {
     const sk_quant_job *j = r->job;
-    const size_t d = (size_t)r->depth;
-    for (size_t o = 0; o < (size_t)r->channels; o++) {
-        sk_quant_effective(j->net, j->equal, r->layer, (int)o, r->real + o * d);
+    const size_t d = (size_t)r->moments.depth;
+    for (size_t o = 0; o < (size_t)r->moments.channels; o++) {
+        float *real = r->moments.real + o * d;
+        sk_quant_effective(j->net, j->equal, r->layer, (int)o, real);
         for (size_t k = 0; k < d; k++) {
-            r->real[o * d + k] /= j->scale[r->layer][o];
+            real[k] /= j->scale[r->layer][o];
         }
     }
-    if (r->depthwise) {
-        depthwise_moments(r);
-        return sk_parallel(0, r->channels, j->threads, round_depthwise, r, j->err);
-    }
-    dense_moments(r);
-    r->hold = settle_gram(r, r->gram, r->mean_x);
-    return sk_parallel(0, (r->channels + BLOCK - 1) / BLOCK, j->threads, round_dense, r, j->err);
+    return sk_moments_round(&r->moments, j->code[r->layer], j->threads, j->err);
 }
 
 static void correct_bias(refiner *r, double in_scale) {
     sk_quant_job *j = r->job;
-    const size_t d = (size_t)r->depth, c = (size_t)r->channels;
-    for (size_t o = 0; o < c; o++) {
-        double sum = 0;
-        for (size_t k = 0; k < d; k++) {
-            sum += j->code[r->layer][o * d + k] * r->mean_x[r->depthwise ? k * c + o : k];
-        }
-        j->bias[r->layer][o] += (float)((r->mean_t[o] - sum) * in_scale * (double)j->scale[r->layer][o]);
+    for (int o = 0; o < r->moments.channels; o++) {
+        const double missing = sk_moments_missing(&r->moments, j->code[r->layer], o);
+        j->bias[r->layer][o] += (float)(missing * in_scale * (double)j->scale[r->layer][o]);
     }
 }
 
@@ -264,6 +131,7 @@ static sk_status refine_layer(refiner *r, const sk_walk *walk) {
     sk_status status = open_layer(r, walk);
     if (status == SK_OK) {
         scale_targets(r, in_scale);
+        sk_moments_settle(&r->moments);
         status = j->options->adaround ? round_layer(r) : SK_OK;
     }
     if (status == SK_OK && j->options->correct_bias) {
@@ -282,7 +150,7 @@ static sk_status refine(refiner *r, sk_walk *walk) {
         if (r->target[i]) {
             r->layer = i;
             status = refine_layer(r, walk);
-            close_layer(r);
+            sk_moments_close(&r->moments);
             if (status == SK_OK) {
                 status = sk_quant_build(j);
             }

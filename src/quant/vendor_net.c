@@ -55,23 +55,32 @@ float sk_vendor_pool_gain(const sk_layer *l, int stages) {
     return (float)pow((double)l->in_h * l->in_w, -1.0 / stages);
 }
 
-static void pool(sk_vendor *net, size_t index, int rounded, sk_vendor_watch watch, void *user) {
+static void see(sk_vendor_seen *seen, int place, const float *data, size_t count) {
+    if (seen) {
+        sk_range range = {seen->low[place + 1], seen->high[place + 1], 0, NULL};
+        sk_range_widen(&range, data, count);
+        seen->low[place + 1] = range.low;
+        seen->high[place + 1] = range.high;
+    }
+}
+
+static void pool(const sk_vendor *net, const sk_vendor_pass *pass, size_t index, sk_vendor_seen *seen) {
     const sk_layer *l = &net->folded.layers[index];
     const sk_vendor_layer *v = &net->layers[index];
     const size_t channels = (size_t)l->in_c;
-    const float *in = net->run.tensor[l->input + 1];
-    float *next = net->stages;
+    const float *in = pass->run.tensor[l->input + 1];
+    float *next = pass->stages;
     int side = l->in_h;
     for (int s = 0; s < v->stages; s++) {
         const int last = s + 1 == v->stages, window = last ? side : 7;
-        float *out = last ? net->run.tensor[index + 1] : next;
-        pool_stage(in, side, l->in_c, window, rounded ? v->gain[s] : sk_vendor_pool_gain(l, v->stages), out);
+        float *out = last ? pass->run.tensor[index + 1] : next;
+        pool_stage(in, side, l->in_c, window, pass->rounded ? v->gain[s] : sk_vendor_pool_gain(l, v->stages), out);
         side = (side + window - 1) / window;
         const size_t count = (size_t)side * (size_t)side * channels;
-        if (!last && watch) {
-            watch(user, index, s, out, count);
+        if (!last) {
+            see(seen, s, out, count);
         }
-        if (!last && rounded) {
+        if (!last && pass->rounded) {
             sk_vendor_round(&v->stage[s], out, count);
         }
         in = out;
@@ -79,47 +88,72 @@ static void pool(sk_vendor *net, size_t index, int rounded, sk_vendor_watch watc
     }
 }
 
-void sk_vendor_step(sk_vendor *net, size_t index, int rounded, sk_vendor_watch watch, void *user) {
+/* The product of a linear part, which has just been computed, and the gate, which has weights of its own. Both are
+ * clipped ahead of their rounding. */
+static void split(const sk_vendor *net, const sk_vendor_pass *pass, size_t index, sk_vendor_seen *seen) {
     const sk_vendor_layer *v = &net->layers[index];
     const size_t count = sk_layer_values(&net->folded.layers[index]);
-    float *out = net->run.tensor[index + 1];
-    if (v->stages) {
-        pool(net, index, rounded, watch, user);
-    } else {
-        sk_float_run_layer(rounded ? net->coded : net->real, &net->run, index);
+    float *out = pass->run.tensor[index + 1], *gates = pass->gates;
+    float *tensors[2] = {pass->run.tensor[0], gates};
+    sk_float_run run = {.tensor = tensors, .patches = pass->run.patches};
+    sk_float_run_layer(pass->gate, &run, 0);
+    for (size_t i = 0; i < count; i++) {
+        out[i] = out[i] < -3 ? -3 : out[i];
+        gates[i] = gates[i] < 0 ? 0 : gates[i] > 1 ? 1 : gates[i];
     }
-    if (v->before) {
-        if (watch) {
-            watch(user, index, SK_VENDOR_IN, out, count);
-        }
-        if (rounded) {
+    see(seen, SK_VENDOR_IN, out, count);
+    see(seen, SK_VENDOR_GATE, gates, count);
+    if (pass->rounded) {
+        sk_vendor_round(&v->in, out, count);
+        sk_vendor_round(&v->gate, gates, count);
+    }
+    for (size_t i = 0; i < count; i++) {
+        out[i] *= gates[i];
+    }
+}
+
+void sk_vendor_step(const sk_vendor *net, const sk_vendor_pass *pass, size_t index, sk_vendor_seen *seen) {
+    const sk_vendor_layer *v = &net->layers[index];
+    const size_t count = sk_layer_values(&net->folded.layers[index]);
+    float *out = pass->run.tensor[index + 1];
+    if (v->stages) {
+        pool(net, pass, index, seen);
+    } else {
+        sk_float_run run = pass->run;
+        sk_float_run_layer(pass->floats, &run, index);
+    }
+    if ((int)index == net->split) {
+        split(net, pass, index, seen);
+    } else if (v->before) {
+        see(seen, SK_VENDOR_IN, out, count);
+        if (pass->rounded) {
             sk_vendor_round(&v->in, out, count);
         }
         activate(v->act, out, count);
     }
-    if (watch) {
-        watch(user, index, SK_VENDOR_OUT, out, count);
-    }
-    if (rounded && v->after) {
+    see(seen, SK_VENDOR_OUT, out, count);
+    if (pass->rounded && v->after) {
         sk_vendor_round(&v->out, out, count);
     }
 }
 
 void sk_vendor_run(sk_vendor *net, const uint8_t *image, float *logits, float *features, sk_vendor_tap tap,
                    void *user) {
+    const sk_vendor_pass *pass = &net->pass;
     size_t pooled = 0;
-    sk_float_run_picture(net->real, &net->run, image);
-    sk_vendor_round(&net->input, net->run.tensor[0], 3 * (size_t)net->card.size * (size_t)net->card.size);
+    sk_float_run run = pass->run;
+    sk_float_run_picture(net->real, &run, image);
+    sk_vendor_round(&net->input, run.tensor[0], 3 * (size_t)net->card.size * (size_t)net->card.size);
     for (size_t i = 0; i < net->folded.net.count; i++) {
-        sk_vendor_step(net, i, 1, NULL, NULL);
+        sk_vendor_step(net, pass, i, NULL);
         pooled = net->layers[i].stages ? i : pooled;
         if (tap) {
-            tap(user, i, net->run.tensor[i + 1]);
+            tap(user, i, run.tensor[i + 1]);
         }
     }
-    memcpy(logits, net->run.tensor[net->folded.net.count], (size_t)net->card.classes * sizeof *logits);
+    memcpy(logits, run.tensor[net->folded.net.count], (size_t)net->card.classes * sizeof *logits);
     if (features) {
-        memcpy(features, net->run.tensor[pooled + 1], sk_layer_values(&net->folded.layers[pooled]) * sizeof *features);
+        memcpy(features, run.tensor[pooled + 1], sk_layer_values(&net->folded.layers[pooled]) * sizeof *features);
     }
 }
 
@@ -150,6 +184,11 @@ static sk_status plan(sk_vendor *net, sk_error *err) {
     for (size_t i = 0; i < net->folded.net.count; i++) {
         sk_layer *l = &net->folded.layers[i];
         sk_vendor_layer *v = &net->layers[i];
+        if ((int)i == net->split) {
+            v->after = 1;
+            l->act = SK_ACT_NONE;
+            continue;
+        }
         v->after = !goes_into_addition(&net->folded.net, i);
         v->before = l->act == SK_ACT_HSIGMOID ||
                     (l->act == SK_ACT_HSWISH && (l->op == SK_OP_DEPTHWISE || l->op == SK_OP_LINEAR));
@@ -169,48 +208,120 @@ static sk_status plan(sk_vendor *net, sk_error *err) {
     return SK_OK;
 }
 
-static sk_status take_room(sk_vendor *net, sk_error *err) {
-    const size_t n = net->folded.net.count;
-    net->weight = sk_calloc(n, sizeof *net->weight);
-    net->bias = sk_calloc(n, sizeof *net->bias);
-    net->layers = sk_calloc(n, sizeof *net->layers);
-    size_t most = 1;
-    int ok = net->weight && net->bias && net->layers;
-    for (size_t i = 0; ok && i < n; i++) {
-        const sk_layer *l = &net->folded.layers[i];
-        if (sk_layer_has_weights(l)) {
-            net->weight[i] = sk_alloc((size_t)l->out_c * (size_t)sk_layer_depth(l), sizeof **net->weight);
-            net->bias[i] = sk_alloc((size_t)l->out_c, sizeof **net->bias);
-            ok = net->weight[i] && net->bias[i];
-        } else if (l->op == SK_OP_POOL) {
-            const size_t values = (size_t)l->in_h * (size_t)l->in_w * (size_t)l->in_c; /* more than all stages have */
-            most = values > most ? values : most;
+/* Weights beside those of `net`: a network with the same layers. */
+static sk_status open_weights(const sk_quant_net *net, sk_vendor_weights *out, sk_error *err) {
+    out->weight = sk_calloc(net->count, sizeof *out->weight);
+    out->bias = sk_calloc(net->count, sizeof *out->bias);
+    out->net = *net;
+    out->net.weight = out->weight;
+    out->net.bias = out->bias;
+    int ok = out->weight && out->bias;
+    for (size_t i = 0; ok && i < net->count; i++) {
+        const sk_layer *l = &net->layers[i];
+        if (!sk_layer_has_weights(l)) {
+            continue;
         }
+        const size_t count = (size_t)l->out_c * (size_t)sk_layer_depth(l);
+        out->weight[i] = sk_calloc(count, sizeof **out->weight);
+        out->bias[i] = sk_calloc((size_t)l->out_c, sizeof **out->bias);
+        ok = out->weight[i] && out->bias[i];
     }
-    ok = ok && (net->stages = sk_alloc(most, sizeof *net->stages));
-    return ok ? SK_OK : sk_fail_memory(err, "the rounded weights");
+    return ok ? SK_OK : sk_fail_memory(err, "a network's weights");
 }
 
-sk_status sk_vendor_begin(const sk_model *model, sk_vendor **out, sk_error *err) {
+static void close_weights(sk_vendor_weights *w) {
+    sk_float_net_free(w->floats);
+    for (size_t i = 0; i < w->net.count; i++) {
+        if (w->weight) {
+            sk_free(w->weight[i]);
+        }
+        if (w->bias) {
+            sk_free(w->bias[i]);
+        }
+    }
+    sk_free(w->weight);
+    sk_free(w->bias);
+}
+
+void sk_vendor_pass_close(sk_vendor_pass *pass) {
+    sk_float_run_free(&pass->run);
+    sk_free(pass->gates);
+    sk_free(pass->stages);
+}
+
+sk_status sk_vendor_pass_open(const sk_vendor *net, sk_vendor_pass *pass, sk_error *err) {
+    size_t most = 1, gates = 1;
+    for (size_t i = 0; i < net->folded.net.count; i++) {
+        const sk_layer *l = &net->folded.layers[i];
+        const size_t values = (size_t)l->in_h * (size_t)l->in_w * (size_t)l->in_c; /* more than all stages have */
+        most = l->op == SK_OP_POOL && values > most ? values : most;
+        gates = (int)i == net->split ? sk_layer_values(l) : gates;
+    }
+    *pass = (sk_vendor_pass){.floats = net->real, .gate = net->gate.floats,
+                             .gates = sk_alloc(gates, sizeof *pass->gates),
+                             .stages = sk_alloc(most, sizeof *pass->stages)};
+    return pass->gates && pass->stages ? sk_float_run_create(net->real, &pass->run, err)
+                                       : sk_fail_memory(err, "the activations");
+}
+
+/* The gate of the split layer as a network of one layer. */
+static sk_status open_gate(sk_vendor *net, const sk_vendor_form *form, sk_error *err) {
+    const size_t i = (size_t)net->split;
+    net->gate_layer = net->folded.layers[i];
+    const sk_quant_net alone = {.card = &net->card, .layers = &net->gate_layer, .count = 1};
+    sk_status status = open_weights(&alone, &net->gate, err);
+    if (status == SK_OK) {
+        status = open_weights(&alone, &net->gate_coded, err);
+    }
+    if (status == SK_OK) {
+        const size_t channels = (size_t)net->gate_layer.out_c;
+        memcpy(net->gate.weight[0], form->gate[i],
+               channels * (size_t)sk_layer_depth(&net->gate_layer) * sizeof **form->gate);
+        memcpy(net->gate.bias[0], form->shift[i], channels * sizeof **form->shift);
+        status = sk_float_net_create(&net->gate.net, &net->gate.floats, err);
+    }
+    return status;
+}
+
+static sk_status take_form(sk_vendor *net, const sk_vendor_form *form, sk_error *err) {
+    for (size_t i = 0; form && i < form->layers; i++) {
+        const sk_layer *l = &net->folded.layers[i];
+        if (!sk_layer_has_weights(l)) {
+            continue;
+        }
+        const size_t channels = (size_t)l->out_c;
+        memcpy(net->folded.weight[i], form->weight[i], channels * (size_t)sk_layer_depth(l) * sizeof **form->weight);
+        memcpy(net->folded.bias[i], form->bias[i], channels * sizeof **form->bias);
+        if (form->gate[i]) {
+            net->split = (int)i;
+        }
+    }
+    net->folded.net.card = &net->card;
+    sk_status status = plan(net, err);
+    if (status == SK_OK) {
+        status = open_weights(&net->folded.net, &net->coded, err);
+    }
+    return status == SK_OK && net->split >= 0 ? open_gate(net, form, err) : status;
+}
+
+sk_status sk_vendor_begin(const sk_model *model, const sk_vendor_form *form, sk_vendor **out, sk_error *err) {
     sk_vendor *net = sk_calloc(1, sizeof *net);
     *out = NULL;
     if (!net) {
         return sk_fail_memory(err, "the forecast");
     }
     net->card = *sk_model_card(model);
+    net->split = -1;
     sk_status status = sk_quant_fold(model, &net->folded, err);
     if (status == SK_OK) {
-        net->folded.net.card = &net->card;
-        status = take_room(net, err);
-    }
-    if (status == SK_OK) {
-        status = plan(net, err);
+        net->layers = sk_calloc(net->folded.net.count, sizeof *net->layers);
+        status = net->layers ? take_form(net, form, err) : sk_fail_memory(err, "the forecast's layers");
     }
     if (status == SK_OK) {
         status = sk_float_net_create(&net->folded.net, &net->real, err);
     }
     if (status == SK_OK) {
-        status = sk_float_run_create(net->real, &net->run, err);
+        status = sk_vendor_pass_open(net, &net->pass, err);
     }
     if (status != SK_OK) {
         sk_vendor_free(net);
@@ -220,25 +331,33 @@ sk_status sk_vendor_begin(const sk_model *model, sk_vendor **out, sk_error *err)
     return SK_OK;
 }
 
-void sk_vendor_round_weights(sk_vendor *net, size_t index, const sk_vendor_codes *codes, size_t count) {
-    const sk_layer *l = &net->folded.layers[index];
+float sk_vendor_in_scale(const sk_vendor *net, size_t index) {
+    const int input = net->folded.layers[index].input;
+    return input < 0 ? net->input.scale : net->layers[input].out.scale;
+}
+
+void sk_vendor_round_weights(const sk_layer *l, float in, const sk_vendor_codes *codes, size_t count,
+                             const float *weight, const float *bias, float *out_weight, float *out_bias) {
     const size_t depth = (size_t)sk_layer_depth(l);
-    const float in = l->input < 0 ? net->input.scale : net->layers[l->input].out.scale;
-    memcpy(net->weight[index], net->folded.weight[index], (size_t)l->out_c * depth * sizeof(float));
+    memcpy(out_weight, weight, (size_t)l->out_c * depth * sizeof(float));
     for (size_t c = 0; c < (size_t)l->out_c; c++) {
         const sk_vendor_codes *mine = &codes[count > 1 ? c : 0];
         const double unit = (double)in * (double)mine->scale;
-        sk_vendor_round(mine, net->weight[index] + c * depth, depth);
-        net->bias[index][c] = (float)(nearbyint((double)net->folded.bias[index][c] / unit) * unit);
+        sk_vendor_round(mine, out_weight + c * depth, depth);
+        out_bias[c] = (float)(nearbyint((double)bias[c] / unit) * unit);
     }
 }
 
 /* The rounded network can run from here on. */
 static sk_status finish(sk_vendor *net, sk_error *err) {
-    net->rounded = net->folded.net;
-    net->rounded.weight = net->weight;
-    net->rounded.bias = net->bias;
-    return sk_float_net_create(&net->rounded, &net->coded, err);
+    sk_status status = sk_float_net_create(&net->coded.net, &net->coded.floats, err);
+    if (status == SK_OK && net->split >= 0) {
+        status = sk_float_net_create(&net->gate_coded.net, &net->gate_coded.floats, err);
+    }
+    net->pass.floats = net->coded.floats;
+    net->pass.gate = net->gate_coded.floats;
+    net->pass.rounded = 1;
+    return status;
 }
 
 sk_status sk_vendor_end(sk_vendor *net, sk_status status, sk_vendor **out, sk_error *err) {
@@ -258,21 +377,12 @@ void sk_vendor_free(sk_vendor *net) {
     if (!net) {
         return;
     }
-    for (size_t i = 0; i < net->folded.net.count; i++) {
-        if (net->weight) {
-            sk_free(net->weight[i]);
-        }
-        if (net->bias) {
-            sk_free(net->bias[i]);
-        }
-    }
-    sk_float_run_free(&net->run);
+    sk_vendor_pass_close(&net->pass);
+    close_weights(&net->coded);
+    close_weights(&net->gate);
+    close_weights(&net->gate_coded);
     sk_float_net_free(net->real);
-    sk_float_net_free(net->coded);
     sk_quant_unfold(&net->folded);
-    sk_free(net->weight);
-    sk_free(net->bias);
     sk_free(net->layers);
-    sk_free(net->stages);
     sk_free(net);
 }

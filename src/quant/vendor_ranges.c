@@ -8,21 +8,7 @@
 
 /* ---- observed ---------------------------------------------------------------------------------------------------- */
 
-enum { PLACES = SK_VENDOR_STAGES + 2 };
-
-typedef struct seen {
-    float (*low)[PLACES], (*high)[PLACES]; /* per layer, by place + 1 */
-} seen;
-
-static void widen(void *user, size_t layer, int place, const float *data, size_t count) {
-    const seen *s = user;
-    sk_range range = {s->low[layer][place + 1], s->high[layer][place + 1], 0, NULL};
-    sk_range_widen(&range, data, count);
-    s->low[layer][place + 1] = range.low;
-    s->high[layer][place + 1] = range.high;
-}
-
-static sk_status watch(sk_vendor *net, const sk_quant_pictures *pictures, seen *s, const sk_hooks *hooks,
+static sk_status watch(sk_vendor *net, const sk_quant_pictures *pictures, sk_vendor_seen *seen, const sk_hooks *hooks,
                        sk_error *err) {
     const size_t values = 3 * (size_t)net->card.size * (size_t)net->card.size;
     sk_range input = {0};
@@ -30,10 +16,10 @@ static sk_status watch(sk_vendor *net, const sk_quant_pictures *pictures, seen *
         if (sk_cancelled(hooks)) {
             return sk_fail(err, SK_ERR_CANCELLED, "the forecast was stopped");
         }
-        sk_float_run_picture(net->real, &net->run, pictures->bytes + pictures->picture_bytes * (size_t)p);
-        sk_range_widen(&input, net->run.tensor[0], values);
+        sk_float_run_picture(net->real, &net->pass.run, pictures->bytes + pictures->picture_bytes * (size_t)p);
+        sk_range_widen(&input, net->pass.run.tensor[0], values);
         for (size_t i = 0; i < net->folded.net.count; i++) {
-            sk_vendor_step(net, i, 0, widen, s);
+            sk_vendor_step(net, &net->pass, i, &seen[i]);
         }
         sk_progress(hooks, "ranges", "pictures", (uint64_t)p + 1, (uint64_t)pictures->count);
     }
@@ -41,75 +27,77 @@ static sk_status watch(sk_vendor *net, const sk_quant_pictures *pictures, seen *
     return SK_OK;
 }
 
-static sk_vendor_codes codes_of(const seen *s, size_t layer, int place) {
-    return sk_vendor_codes_of((double)s->low[layer][place + 1], (double)s->high[layer][place + 1]);
+static sk_vendor_codes codes_of(const sk_vendor_seen *s, int place) {
+    return sk_vendor_codes_of((double)s->low[place + 1], (double)s->high[place + 1]);
 }
 
 /* What lies beyond the bends of the curve is none of the range: it comes out the same. The bends of a hard-sigmoid are
  * where its float slope puts them, a ten-millionth ahead of 3; that matters, since every code of it comes out half-way
  * between two codes of the output. */
-static sk_vendor_codes codes_before(const seen *s, size_t layer, sk_act act) {
-    const double low = (double)s->low[layer][SK_VENDOR_IN + 1], high = (double)s->high[layer][SK_VENDOR_IN + 1];
+static sk_vendor_codes codes_before(const sk_vendor_seen *s, sk_act act) {
+    const double low = (double)s->low[SK_VENDOR_IN + 1], high = (double)s->high[SK_VENDOR_IN + 1];
     const double bend = 0.5 / (double)(1.0F / 6);
     return act == SK_ACT_HSIGMOID ? sk_vendor_codes_of(fmax(low, -bend), fmin(high, bend))
                                   : sk_vendor_codes_of(fmax(low, -3), high);
 }
 
-static sk_vendor_codes codes_of_weights(const float *weights, size_t count) {
-    sk_range range = {0};
-    sk_range_widen(&range, weights, count);
-    return sk_vendor_codes_of((double)range.low, (double)range.high);
+void sk_vendor_weight_codes(const sk_layer *layer, const float *weight, int by_layer, sk_vendor_codes *codes) {
+    const size_t depth = (size_t)sk_layer_depth(layer), channels = (size_t)layer->out_c;
+    const size_t groups = by_layer ? 1 : channels, count = channels / groups * depth;
+    for (size_t g = 0; g < groups; g++) {
+        sk_range range = {0};
+        sk_range_widen(&range, weight + g * count, count);
+        codes[g] = sk_vendor_codes_of((double)range.low, (double)range.high);
+    }
 }
 
 static sk_status choose_weights(sk_vendor *net, size_t index, int by_layer, sk_error *err) {
-    const size_t depth = (size_t)sk_layer_depth(&net->folded.layers[index]);
-    const size_t channels = (size_t)net->folded.layers[index].out_c, groups = by_layer ? 1 : channels;
-    const float *weights = net->folded.weight[index];
+    const sk_layer *l = &net->folded.layers[index];
+    const size_t groups = by_layer ? 1 : (size_t)l->out_c;
+    const float in = sk_vendor_in_scale(net, index);
     sk_vendor_codes *codes = sk_alloc(groups, sizeof *codes);
     if (!codes) {
         return sk_fail_memory(err, "the weights' scales");
     }
-    for (size_t g = 0; g < groups; g++) {
-        codes[g] = codes_of_weights(weights + g * depth, by_layer ? channels * depth : depth);
+    sk_vendor_weight_codes(l, net->folded.weight[index], by_layer, codes);
+    sk_vendor_round_weights(l, in, codes, groups, net->folded.weight[index], net->folded.bias[index],
+                            net->coded.weight[index], net->coded.bias[index]);
+    if ((int)index == net->split) {
+        sk_vendor_weight_codes(l, net->gate.weight[0], by_layer, codes);
+        sk_vendor_round_weights(l, in, codes, groups, net->gate.weight[0], net->gate.bias[0], net->gate_coded.weight[0],
+                                net->gate_coded.bias[0]);
     }
-    sk_vendor_round_weights(net, index, codes, groups);
     sk_free(codes);
     return SK_OK;
 }
 
-/* What was seen becomes the ranges of all tensors. Layers come in the order in which they read each other. */
-static sk_status choose(sk_vendor *net, const seen *s, int by_layer, sk_error *err) {
-    sk_status status = SK_OK;
-    for (size_t i = 0; status == SK_OK && i < net->folded.net.count; i++) {
-        sk_vendor_layer *v = &net->layers[i];
-        const sk_layer *l = &net->folded.layers[i];
-        v->in = codes_before(s, i, v->act);
-        v->out = codes_of(s, i, SK_VENDOR_OUT);
-        for (int k = 0; k < v->stages; k++) {
-            v->stage[k] = codes_of(s, i, k);
-            v->gain[k] = sk_vendor_pool_gain(l, v->stages); /* 255 codes of itself: not rounded */
-        }
-        if (sk_layer_has_weights(l)) {
+void sk_vendor_choose(sk_vendor *net, size_t index, const sk_vendor_seen *seen) {
+    sk_vendor_layer *v = &net->layers[index];
+    v->in = codes_before(seen, v->act);
+    v->out = codes_of(seen, SK_VENDOR_OUT);
+    v->gate = codes_of(seen, SK_VENDOR_GATE);
+    for (int k = 0; k < v->stages; k++) {
+        v->stage[k] = codes_of(seen, k);
+        v->gain[k] = sk_vendor_pool_gain(&net->folded.layers[index], v->stages); /* 255 codes of itself: not rounded */
+    }
+}
+
+sk_status sk_vendor_observe(const sk_model *model, const sk_vendor_form *form, const sk_quant_pictures *pictures,
+                            int by_layer, const sk_hooks *hooks, sk_vendor **out, sk_error *err) {
+    sk_vendor *net = NULL;
+    sk_status status = sk_vendor_begin(model, form, &net, err);
+    const size_t n = status == SK_OK ? net->folded.net.count : 1;
+    sk_vendor_seen *seen = sk_calloc(n, sizeof *seen);
+    if (status == SK_OK) {
+        status = seen ? watch(net, pictures, seen, hooks, err) : sk_fail_memory(err, "the ranges");
+    }
+    for (size_t i = 0; status == SK_OK && i < n; i++) { /* layers come in the order in which they read each other */
+        sk_vendor_choose(net, i, &seen[i]);
+        if (sk_layer_has_weights(&net->folded.layers[i])) {
             status = choose_weights(net, i, by_layer, err);
         }
     }
-    return status;
-}
-
-sk_status sk_vendor_observe(const sk_model *model, const sk_quant_pictures *pictures, int by_layer,
-                            const sk_hooks *hooks, sk_vendor **out, sk_error *err) {
-    sk_vendor *net = NULL;
-    sk_status status = sk_vendor_begin(model, &net, err);
-    const size_t n = status == SK_OK ? net->folded.net.count : 1;
-    seen s = {sk_calloc(n, sizeof *s.low), sk_calloc(n, sizeof *s.high)};
-    if (status == SK_OK) {
-        status = s.low && s.high ? watch(net, pictures, &s, hooks, err) : sk_fail_memory(err, "the ranges");
-    }
-    if (status == SK_OK) {
-        status = choose(net, &s, by_layer, err);
-    }
-    sk_free(s.low);
-    sk_free(s.high);
+    sk_free(seen);
     return sk_vendor_end(net, status, out, err);
 }
 
@@ -158,10 +146,12 @@ static sk_status take_one(const table *t, const char *layer, const char *tail, s
     return status;
 }
 
-static sk_status take_weights(sk_vendor *net, const table *t, size_t index) {
+/* From `real` weights of a layer to `coded` ones, number `at` of both, with the codes told under `tail`. */
+static sk_status take_weights(const sk_vendor *net, const table *t, size_t index, const char *tail, size_t at,
+                              const sk_quant_net *real, const sk_vendor_weights *coded) {
     const sk_layer *l = &net->folded.layers[index];
     const sk_vendor_range *r = NULL;
-    const sk_status status = find(t, l->name, l->has_bn ? ".0.weight" : ".weight", (size_t)l->out_c, &r);
+    const sk_status status = find(t, l->name, tail, (size_t)l->out_c, &r);
     if (status != SK_OK) {
         return status;
     }
@@ -172,7 +162,8 @@ static sk_status take_weights(sk_vendor *net, const table *t, size_t index) {
     for (size_t c = 0; c < r->count; c++) {
         codes[c] = pair(r, c);
     }
-    sk_vendor_round_weights(net, index, codes, r->count);
+    sk_vendor_round_weights(l, sk_vendor_in_scale(net, index), codes, r->count, real->weight[at], real->bias[at],
+                            coded->weight[at], coded->bias[at]);
     sk_free(codes);
     return SK_OK;
 }
@@ -202,6 +193,17 @@ static sk_status take_pool(sk_vendor *net, const table *t, size_t index) {
     return status;
 }
 
+static sk_status take_split(sk_vendor *net, const table *t, size_t index) {
+    const sk_layer *l = &net->folded.layers[index];
+    sk_vendor_layer *v = &net->layers[index];
+    sk_status status = take_one(t, l->name, "/clipped", &v->in);
+    if (status == SK_OK) {
+        status = take_one(t, l->name, "/gate", &v->gate);
+    }
+    return status == SK_OK
+               ? take_weights(net, t, index, ".gate.weight", 0, &net->gate.net, &net->gate_coded) : status;
+}
+
 static sk_status take_layer(sk_vendor *net, const table *t, size_t index) {
     const sk_layer *l = &net->folded.layers[index];
     sk_vendor_layer *v = &net->layers[index];
@@ -210,14 +212,17 @@ static sk_status take_layer(sk_vendor *net, const table *t, size_t index) {
     if (status == SK_OK && v->before) {
         status = take_one(t, l->name, "/linear", &v->in);
     }
-    return status == SK_OK && sk_layer_has_weights(l) ? take_weights(net, t, index) : status;
+    if (status == SK_OK && sk_layer_has_weights(l)) {
+        status = take_weights(net, t, index, l->has_bn ? ".0.weight" : ".weight", index, &net->folded.net, &net->coded);
+    }
+    return status == SK_OK && (int)index == net->split ? take_split(net, t, index) : status;
 }
 
-sk_status sk_vendor_take(const sk_model *model, const sk_vendor_range *ranges, size_t count, sk_vendor **out,
-                         sk_error *err) {
+sk_status sk_vendor_take(const sk_model *model, const sk_vendor_form *form, const sk_vendor_range *ranges, size_t count,
+                         sk_vendor **out, sk_error *err) {
     const table t = {ranges, count, err};
     sk_vendor *net = NULL;
-    sk_status status = sk_vendor_begin(model, &net, err);
+    sk_status status = sk_vendor_begin(model, form, &net, err);
     if (status == SK_OK) {
         status = take_one(&t, "input_int8", "", &net->input);
     }

@@ -29,8 +29,9 @@ typedef struct comparing {
 static void keep_real(void *user, size_t layer, const float *data, int n, int h, int w, int channels) {
     comparing *c = user;
     const size_t count = (size_t)n * (size_t)h * (size_t)w * (size_t)channels;
-    if (layer < c->layers && count == sk_layer_values(sk_model_layer(c->model, layer)))
-        memcpy(c->real[layer], data, count * sizeof *data);
+    if (layer >= c->layers || count != sk_layer_values(sk_model_layer(c->model, layer))) return;
+    const float *factor = c->job.form.factor[layer]; /* in the units of the other two */
+    for (size_t i = 0; i < count; i++) c->real[layer][i] = data[i] / (factor ? factor[i % (size_t)channels] : 1);
 }
 
 static void keep_own(void *user, size_t layer, const float *data) {
@@ -155,8 +156,9 @@ static sk_status count_verdicts(const comparing *c, const sk_quant_pictures *pic
 
 /* `normal` is forecast without a look at the toolkit; how the others search is known to the toolkit alone. */
 static sk_status make_own(comparing *c, const sk_hooks *hooks, sk_error *err) {
-    if (c->options->algorithm != SK_RKNN_NORMAL) return sk_rknn_forecast(c->job.bridge, c->model, &c->vendor, err);
-    return sk_vendor_observe(c->model, &c->pictures, c->options->by_layer, hooks, &c->vendor, err);
+    if (c->options->algorithm != SK_RKNN_NORMAL) 
+        return sk_rknn_forecast(c->job.bridge, c->model, &c->job.form, &c->vendor, err);
+    return sk_vendor_observe(c->model, &c->job.form, &c->pictures, c->options->by_layer, hooks, &c->vendor, err);
 }
 
 static sk_status take_room(comparing *c, sk_error *err) {

@@ -68,8 +68,11 @@ static sk_status fill_folder(sk_rknn_job *job, sk_model *model, const sk_dataset
     if (status == SK_OK)
         status = sk_quant_draw(card, dataset, cache, options->pictures, options->seed, hooks, &pictures, err);
     if (status == SK_OK)
-        status = options->equalise ? sk_export_onnx_equalised(model, &pictures, options->threads, onnx, err)
-                                   : sk_export_onnx(model, onnx, err);
+        status = sk_vendor_form_make(model, options->equalise ? &pictures : NULL, options->threads, &job->form, err);
+    if (status == SK_OK && options->refine)
+        status = sk_vendor_form_refine(model, &pictures, options->by_layer, options->threads, options->seed, hooks,
+                                       &job->form, err);
+    if (status == SK_OK) status = sk_export_onnx_form(model, &job->form, onnx, err);
     sk_free(onnx);
     if (status == SK_OK) status = write_pictures(job->folder, &pictures, card->size, hooks, err);
     job->pictures = pictures.count;
@@ -145,6 +148,7 @@ sk_status sk_rknn_job_build(sk_rknn_job *job, const sk_model *model, const sk_rk
 
 void sk_rknn_job_close(sk_rknn_job *job) {
     sk_bridge_close(job->bridge);
+    sk_vendor_form_free(&job->form);
     char *temporary = job->folder ? sk_path_join(job->folder, "temporary") : NULL; /* the toolkit's own */
     if (temporary) sk_folder_remove(temporary, NULL);
     if (job->folder && !job->keep) sk_folder_remove(job->folder, NULL);

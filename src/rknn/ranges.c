@@ -45,7 +45,8 @@ static sk_status read_numbers(sk_bridge *bridge, table *t, size_t numbers, sk_er
     return sk_bridge_read(bridge, t->numbers, numbers * sizeof *t->numbers, err);
 }
 
-sk_status sk_rknn_forecast(sk_bridge *bridge, const sk_model *model, sk_vendor **out, sk_error *err) {
+sk_status sk_rknn_forecast(sk_bridge *bridge, const sk_model *model, const sk_vendor_form *form, sk_vendor **out,
+                           sk_error *err) {
     table t = {0};
     cJSON *answer = NULL;
     size_t numbers = 0;
@@ -54,7 +55,7 @@ sk_status sk_rknn_forecast(sk_bridge *bridge, const sk_model *model, sk_vendor *
     if (status == SK_OK)
         status = read_names(cJSON_GetObjectItemCaseSensitive(answer, "tensors"), &t, &numbers, err);
     if (status == SK_OK) status = read_numbers(bridge, &t, numbers, err);
-    if (status == SK_OK) status = sk_vendor_take(model, t.ranges, t.count, out, err);
+    if (status == SK_OK) status = sk_vendor_take(model, form, t.ranges, t.count, out, err);
     sk_free(t.ranges);
     sk_free(t.numbers);
     cJSON_Delete(answer);

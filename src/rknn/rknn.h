@@ -38,6 +38,7 @@ typedef struct sk_rknn_job {
     int keep;           /* the work folder stays */
     sk_bridge *bridge;
     int pictures;
+    sk_vendor_form form; /* what model.onnx was written from */
 } sk_rknn_job;
 /* Writes model.onnx, calibration/NNNN.png and calibration.txt into the work folder and starts the toolkit there. */
 sk_status sk_rknn_job_open(sk_model *model, const sk_dataset *dataset, const sk_cache *cache,
@@ -63,7 +64,8 @@ sk_status sk_rknn_run(sk_bridge *bridge, const uint8_t *images, int n, int size,
 
 /* Our forecast with the ranges that the toolkit has just chosen (ranges.c); *out is released with sk_vendor_free.
  * Errors: UNSUPPORTED, MISMATCH (another version of the toolkit), MEMORY. */
-sk_status sk_rknn_forecast(sk_bridge *bridge, const sk_model *model, sk_vendor **out, sk_error *err);
+sk_status sk_rknn_forecast(sk_bridge *bridge, const sk_model *model, const sk_vendor_form *form, sk_vendor **out,
+                           sk_error *err);
 
 /* ---- the Python side (bridge.c) ------------------------------------------------------------------------------- */
 /* `dir` as sk_rknn_dir gives it; `folder`: where the toolkit works, for the script and what it leaves about. */
