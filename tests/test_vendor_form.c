@@ -205,7 +205,8 @@ static void under_failure(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(survives_rounding), cmocka_unit_test(does_not_depend_on_threads),
-                                       cmocka_unit_test(is_closer_to_float), cmocka_unit_test(under_failure)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(survives_rounding), cmocka_unit_test(does_not_depend_on_threads),
+        cmocka_unit_test(is_closer_to_float), cmocka_unit_test(under_failure)};
     return cmocka_run_group_tests(tests, begin_all, end);
 }

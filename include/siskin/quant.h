@@ -143,14 +143,14 @@ typedef struct sk_vendor_range {
     const float *scale, *zero;
 } sk_vendor_range;
 /* Of the model in this form, NULL: its own, with all that the pictures show as ranges, as the toolkit's algorithm
- * `normal` chooses them; by_layer: one scale per weight tensor. *out is released with sk_vendor_free. Errors: UNSUPPORTED (a network with other pools), CANCELLED,
- * MEMORY. */
+ * `normal` chooses them; by_layer: one scale per weight tensor. *out is released with sk_vendor_free. Errors:
+ * UNSUPPORTED (a network with other pools), CANCELLED, MEMORY. */
 sk_status sk_vendor_observe(const sk_model *model, const sk_vendor_form *form, const sk_quant_pictures *pictures,
                             int by_layer, const sk_hooks *hooks, sk_vendor **out, sk_error *err);
 /* With the ranges that the toolkit itself chose, whatever its algorithm. Errors: as sk_vendor_observe, and MISMATCH
  * (a tensor is missing in `ranges`, or has another number of channels). */
-sk_status sk_vendor_take(const sk_model *model, const sk_vendor_form *form, const sk_vendor_range *ranges, size_t count,
-                         sk_vendor **out, sk_error *err);
+sk_status sk_vendor_take(const sk_model *model, const sk_vendor_form *form, const sk_vendor_range *ranges,
+                         size_t count, sk_vendor **out, sk_error *err);
 void sk_vendor_free(sk_vendor *net);
 /* Called after each layer with its output, NHWC real values. */
 typedef void (*sk_vendor_tap)(void *user, size_t layer, const float *data);

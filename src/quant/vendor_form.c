@@ -2,10 +2,10 @@
 /* The form in which the vendor's converter gets the network: channels that one scale per tensor would treat unlike are
  * divided by factors. The network computes what it did. A depthwise layer that reads such a channel multiplies it back
  * with weights that have a scale per channel anyway. Behind a ReLU a factor can be taken into the weights (Nagel et al.
- * 2019, Data-Free Quantization Through Weight Equalization and Bias Correction). Behind a hard-swish it cannot, so its
- * gate is computed from weights of its own: hard-swish(x) / f is x / f times clip(x / 6 + 1/2, 0, 1), since the codes of
- * x / f say little of where the gate of a large f opens. That costs the layer twice, and is done for the first one
- * alone, whose input has three channels. */
+ * 2019, Data-Free Quantization Through Weight Equalization and Bias Correction). Behind a hard-swish it cannot:
+ * hard-swish(x) / f is x / f times clip(x / 6 + 1/2, 0, 1), and the gate is computed from weights of its own, as the
+ * codes of x / f say little of where it opens when f is large. That costs the layer twice, and is done for the first
+ * one alone, whose input has three channels. */
 #include <math.h>
 #include <string.h>
 

@@ -17,9 +17,11 @@ char *sk_rknn_card_text(const sk_card *card, const sk_rknn_options *options) {
         sk_text_add(&text, ",\"%s\":", file.meta[i].key + strlen(PREFIX));
         sk_json_put_string(&text, file.meta[i].value);
     }
-    sk_text_add(&text, ",\"algorithm\":\"%s\",\"method\":\"%s\",\"equalised\":%s,\"refined\":%s,\"pictures\":%d,\"seed\":%llu}",
+    sk_text_add(&text, ",\"algorithm\":\"%s\",\"method\":\"%s\",\"equalised\":%s,\"refined\":%s,"
+                       "\"pictures\":%d,\"seed\":%llu}",
                 sk_rknn_algorithm_name(options->algorithm), options->by_layer ? "layer" : "channel",
-                options->equalise ? "true" : "false", options->refine ? "true" : "false", options->pictures, (unsigned long long)options->seed);
+                options->equalise ? "true" : "false", options->refine ? "true" : "false", options->pictures,
+                (unsigned long long)options->seed);
     sk_tensors_free(&file);
     if (status != SK_OK || text.failed) sk_text_free(&text);
     return text.data;

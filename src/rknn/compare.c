@@ -156,7 +156,7 @@ static sk_status count_verdicts(const comparing *c, const sk_quant_pictures *pic
 
 /* `normal` is forecast without a look at the toolkit; how the others search is known to the toolkit alone. */
 static sk_status make_own(comparing *c, const sk_hooks *hooks, sk_error *err) {
-    if (c->options->algorithm != SK_RKNN_NORMAL) 
+    if (c->options->algorithm != SK_RKNN_NORMAL)
         return sk_rknn_forecast(c->job.bridge, c->model, &c->job.form, &c->vendor, err);
     return sk_vendor_observe(c->model, &c->job.form, &c->pictures, c->options->by_layer, hooks, &c->vendor, err);
 }

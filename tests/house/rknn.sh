@@ -79,6 +79,10 @@ grep -aq 'features.0.gate.weight' kept/model.onnx && fault "channels in units of
 grep -aq 'features.0.gate.weight' equal/model.onnx || fault "--equalise changes nothing in the ONNX"
 "$siskin" rknn info bird.rknn --json | python3 -c 'import json, sys
 assert json.loads(json.load(sys.stdin)["custom"])["equalised"] is True' || fault "the card does not tell --equalise"
+"$siskin" $convert --equalise --refine --keep refined || fault "export --refine fails"
+cmp -s equal/model.onnx refined/model.onnx && fault "--refine changes nothing in the ONNX"
+"$siskin" rknn info bird.rknn --json | python3 -c 'import json, sys
+assert json.loads(json.load(sys.stdin)["custom"])["refined"] is True' || fault "the card does not tell --refine"
 "$siskin" $convert || fault "the conversion after it fails"
 cp bird.rknn one.rknn
 "$siskin" $convert || fault "the second conversion fails"
