@@ -23,6 +23,8 @@ static const cli_option options[] = {
      .choices = "none|depthwise|all"},
     {0, "correct-bias", CLI_CHOICE, "YESNO", NULL, "take away the mean error of every channel", .choices = "yes|no"},
     {0, "adaround", CLI_CHOICE, "YESNO", NULL, "learn which way each weight is rounded", .choices = "yes|no"},
+    {0, "reconstruct", CLI_CHOICE, "PART", NULL, "then learn rounding and biases of whole blocks together",
+     .choices = "none|block"},
     {0, "act16", CLI_STRING, "GLOB,...", NULL, "layers with 16-bit activations, for siskin's own engine alone"},
     {0, "explain", CLI_STRING, "DIR", NULL, "say what every layer loses: a table here, layers.tsv and a figure in DIR"},
     {0, "explain-pictures", CLI_INT, "N", "32", "pictures for --explain", .least = 1, .most = 100000},
@@ -62,6 +64,9 @@ static sk_status choose(cli *c, const sk_model *model, sk_quant_options *o, sk_e
     }
     if (cli_given(c, "adaround")) {
         o->adaround = is(c, "adaround", "yes");
+    }
+    if (cli_given(c, "reconstruct")) {
+        o->reconstruct = is(c, "reconstruct", "block");
     }
     return status;
 }
@@ -116,11 +121,11 @@ static int tell(cli *c, const char *path, const sk_quant_options *o, const sk_qu
         printf("{\"model\":");
         cli_json_string(stdout, path);
         printf(",\"observer\":\"%s\",\"per\":\"%s\",\"weights\":\"%s\",\"equalise\":\"%s\",\"correct_bias\":%s,"
-               "\"adaround\":%s,\"pictures\":%d,\"layers\":%zu,\"weight_count\":%zu,\"bytes\":%zu,\"seconds\":%.3f,"
-               "\"agreement\":%.4f,\"int16_layers\":%zu",
+               "\"adaround\":%s,\"reconstruct\":\"%s\",\"pictures\":%d,\"layers\":%zu,\"weight_count\":%zu,"
+               "\"bytes\":%zu,\"seconds\":%.3f,\"agreement\":%.4f,\"int16_layers\":%zu",
                observer, per, weights, equalise, o->correct_bias ? "true" : "false", o->adaround ? "true" : "false",
-               report->pictures, report->layers, report->weights, report->file_bytes, report->seconds,
-               report->agreement, report->int16_layers);
+               o->reconstruct ? "block" : "none", report->pictures, report->layers, report->weights,
+               report->file_bytes, report->seconds, report->agreement, report->int16_layers);
         if (report->explained) {
             print_layers_json(report->explained, report->layers);
         }
@@ -128,8 +133,9 @@ static int tell(cli *c, const char *path, const sk_quant_options *o, const sk_qu
     } else if (!cli_quiet(c)) {
         printf("%s: %.2f MB, %zu layers, %zu weights, over %d pictures in %.1f s\n", path,
                (double)report->file_bytes / 1e6, report->layers, report->weights, report->pictures, report->seconds);
-        printf("ranges %s, weights %s per %s, equalised %s%s%s\n", observer, weights, per, equalise,
-               o->correct_bias ? ", biases corrected" : "", o->adaround ? ", rounding learned" : "");
+        printf("ranges %s, weights %s per %s, equalised %s%s%s%s\n", observer, weights, per, equalise,
+               o->correct_bias ? ", biases corrected" : "", o->adaround ? ", rounding learned" : "",
+               o->reconstruct ? ", blocks reconstructed" : "");
         printf("same verdict as float on %.1f %% of these pictures\n", 100 * report->agreement);
         if (report->explained) {
             print_layers(report->explained, report->layers);
@@ -179,14 +185,16 @@ const cli_verb verb_quantize = {
                    "at a percentile, or the one of least squared error (mmse) or divergence (kl). Weights have one "
                    "scale per output channel or per tensor. Equalised channels have units of their own inside a "
                    "tensor: at no cost where depthwise layers alone read it, as a compromise where dense layers do "
-                   "(all). Bias correction and AdaRound go through the network layer by layer on the int8 engine. The "
-                   "recipe best takes the steps that lose least, seed what a converter does by itself: normal, nothing "
-                   "else. --act16 gives single layers 65536 codes instead of 256: siskin runs them, in plain C, the "
-                   "NPU does not.\n\n"
+                   "(all). Bias correction and AdaRound go through the network layer by layer on the int8 engine; "
+                   "--reconstruct block then learns rounding and biases of whole blocks together, which pays where "
+                   "weights have one scale per tensor. The recipe best takes the steps that lose least, seed what a "
+                   "converter does by itself: normal, nothing else. --act16 gives single layers 65536 codes instead "
+                   "of 256: siskin runs them, in plain C, the NPU does not.\n\n"
                    "--explain compares every layer with the float network's on other pictures of the training part: "
                    "signal-to-noise and cosine of its output, values that its codes clip, and what happens to the "
                    "verdicts if this layer alone is int8, worst first.",
     .examples = "siskin quantize run --calibration birds -o bird.skn\n"
                 "siskin quantize run -c birds -n 50 --recipe seed -o bird-seed.skn\n"
                 "siskin quantize run -c birds --observer kl --adaround no -o bird-kl.skn\n"
+                "siskin quantize run -c birds --per tensor --reconstruct block -o bird-tensor.skn\n"
                 "siskin quantize run -c birds -o bird.skn --explain why\n"};

@@ -44,6 +44,7 @@ typedef struct sk_quant_options {
     sk_quant_equalise_scope equalise;
     int correct_bias; /* take away each channel's mean error, layer after layer */
     int adaround;     /* learn which way each weight is rounded */
+    int reconstruct;  /* then learn rounding and biases of whole blocks, against what leaves the float block */
     const char *act16; /* NULL, or globs with commas between: the outputs of these layers have int16 codes. Siskin's own
                         * engine alone runs such a file; the features and the logits keep 8 bits */
     int pictures;     /* calibration pictures drawn from the training part, 1 to 100000 */

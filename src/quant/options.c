@@ -72,5 +72,5 @@ const char *sk_quant_recipe_of(const sk_model *model) {
 
 int sk_quant_method(const sk_quant_options *o) {
     return (int)o->observer | (int)o->per << 8 | (int)o->weights << 9 | (int)o->equalise << 10 |
-           (o->correct_bias != 0) << 12 | (o->adaround != 0) << 13;
+           (o->correct_bias != 0) << 12 | (o->adaround != 0) << 13 | (o->reconstruct != 0) << 14;
 }

@@ -142,6 +142,8 @@ void sk_quant_effective(const sk_quant_net *net, float *const *equal, size_t lay
 sk_status sk_quant_build(sk_quant_job *job);
 /* refine.c: layer after layer, with the int8 output of the layers before as input: rounding, then biases. */
 sk_status sk_quant_refine(sk_quant_job *job);
+/* reconstruct.c: block after block, likewise. */
+sk_status sk_quant_reconstruct(sk_quant_job *job);
 
 /* ---- rounding that is learned (adaround.c) --------------------------------------------------------------------- */
 /* Of `channels` output channels that see the same input: real codes, input moments gram[depth][depth] = mean x x' and

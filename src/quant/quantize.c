@@ -178,6 +178,9 @@ static sk_status run(sk_quant_job *j, const sk_quant_pictures *shown, sk_quant_r
     if (status == SK_OK && (o->adaround || o->correct_bias)) {
         status = sk_quant_refine(j);
     }
+    if (status == SK_OK && o->reconstruct) {
+        status = sk_quant_reconstruct(j);
+    }
     if (status == SK_OK) {
         status = compare(j, &report->agreement);
     }
