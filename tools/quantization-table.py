@@ -1,16 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The table of docs/quantization.md, measured: quantization-table.py SISKIN DATASET NAME=MODEL... [--threads N] [--time]
-[--per channel|tensor|both] [--seeds N] [--int8 NAME=FLOAT,SKN...]
-
-Quantises every float MODEL with each step of the ladder, weights per channel and per tensor, and compares it with float on
-the test part of DATASET: accuracy per source, flips, mean and largest change of p, cosine of the pooled features, size. --int8
-adds rows of models that were quantised elsewhere, e.g. after quantisation-aware training. --seeds N instead gives the
-spread of the recipe best over N draws of the calibration pictures. --time adds milliseconds per picture, one thread."""
+"""The table of docs/quantization.md, measured. Quantises every float MODEL with each step of the ladder, weights per channel
+and per tensor, and compares it with float on the test part of DATASET: accuracy per source, flips, mean and largest change
+of p, cosine of the pooled features, size."""
+import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
 
 BARE = ["--weights", "max", "--equalise", "none", "--correct-bias", "no", "--adaround", "no"]
@@ -22,6 +18,7 @@ STEPS = [
     ("+ equalisation", ["--correct-bias", "no", "--adaround", "no"]),
     ("+ bias correction", ["--adaround", "no"]),
     ("+ AdaRound (best)", []),
+    ("+ blocks", ["--reconstruct", "block"]),
 ]
 
 
@@ -62,40 +59,51 @@ def row(name, per, siskin, evaluation, skn, time):
     print("| " + " | ".join(line) + " |", flush=True)
 
 
+def pair(text):
+    if "=" not in text:
+        raise argparse.ArgumentTypeError("'%s' has to be NAME=MODEL" % text)
+    return text.split("=", 1)
+
+
 def options():
-    arguments, given = [], {"--threads": "0", "--per": "both", "--seeds": "", "--int8": ""}
-    rest = sys.argv[1:]
-    time = "--time" in rest
-    rest = [r for r in rest if r != "--time"]
-    while rest:
-        first = rest.pop(0)
-        if first in given and rest:
-            given[first] = rest.pop(0)
-        else:
-            arguments.append(first)
-    if len(arguments) < 3 or not all("=" in a for a in arguments[2:]):
-        sys.exit(__doc__)
-    return arguments[0], arguments[1], [a.split("=", 1) for a in arguments[2:]], given, time
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("siskin")
+    parser.add_argument("dataset", help="calibration pictures are of its training part")
+    parser.add_argument("models", metavar="NAME=MODEL", nargs="+", type=pair)
+    parser.add_argument("--threads", default="0")
+    parser.add_argument("--per", choices=("channel", "tensor", "both"), default="both")
+    parser.add_argument("--steps", nargs="+", metavar="STEP", choices=[name for name, _ in STEPS],
+                        help="rows by name; all")
+    parser.add_argument("--time", action="store_true", help="milliseconds per picture as well, one thread")
+    parser.add_argument("--seeds", type=int, default=0, metavar="N",
+                        help="instead: the spread of the recipe best over N draws of the calibration pictures")
+    parser.add_argument("--int8", nargs="+", default=[], metavar="NAME=FLOAT,SKN", type=pair,
+                        help="rows of models that were quantised elsewhere, e.g. after quantisation-aware training")
+    return parser.parse_args()
 
 
-def table(siskin, dataset, model, given, time, skn):
+def table(given, model, skn):
     first = True
-    for per in ("channel", "tensor") if given["--per"] == "both" else (given["--per"],):
+    for per in ("channel", "tensor") if given.per == "both" else (given.per,):
         for name, step in STEPS:
-            call(siskin, "quantize", model, "-c", dataset, "-o", skn, "--per", per, "--threads", given["--threads"], "-q", *step)
-            evaluation = compare(siskin, dataset, model, skn, given["--threads"])
+            if given.steps and name not in given.steps:
+                continue
+            call(given.siskin, "quantize", model, "-c", given.dataset, "-o", skn, "--per", per, "--threads", given.threads,
+                 "-q", *step)
+            evaluation = compare(given.siskin, given.dataset, model, skn, given.threads)
             if first:
                 print("float: %.1f %%; per source: points that int8 gains\n" % (100 * evaluation["metrics"]["accuracy"]))
-                header(evaluation, time)
+                header(evaluation, given.time)
             first = False
-            row(name, per, siskin, evaluation, skn, time)
+            row(name, per, given.siskin, evaluation, skn, given.time)
 
 
-def spread(siskin, dataset, model, given, skn):
+def spread(given, model, skn):
     found = []
-    for seed in range(1, int(given["--seeds"]) + 1):
-        call(siskin, "quantize", model, "-c", dataset, "-o", skn, "--seed", str(seed), "--threads", given["--threads"], "-q")
-        found.append(compare(siskin, dataset, model, skn, given["--threads"])["comparison"])
+    for seed in range(1, given.seeds + 1):
+        call(given.siskin, "quantize", model, "-c", given.dataset, "-o", skn, "--seed", str(seed), "--threads",
+             given.threads, "-q")
+        found.append(compare(given.siskin, given.dataset, model, skn, given.threads)["comparison"])
         c = found[-1]
         print("seed %d: %.2f %%, %d flips, cosine %.4f" % (seed, 100 * c["other_metrics"]["accuracy"], c["flips"],
                                                          c["mean_cosine"]), flush=True)
@@ -107,19 +115,19 @@ def spread(siskin, dataset, model, given, skn):
 
 
 def main():
-    siskin, dataset, models, given, time = options()
+    given = options()
     with tempfile.TemporaryDirectory() as folder:
         skn = os.path.join(folder, "model.skn")
-        for name, model in models:
+        for name, model in given.models:
             print("\n### %s" % name)
-            if given["--seeds"]:
-                spread(siskin, dataset, model, given, skn)
+            if given.seeds:
+                spread(given, model, skn)
             else:
-                table(siskin, dataset, model, given, time, skn)
-    for extra in given["--int8"].split() if given["--int8"] else []:
-        name, files = extra.split("=", 1)
+                table(given, model, skn)
+    for name, files in given.int8:
         model, other = files.split(",")
-        row(name, "channel", siskin, compare(siskin, dataset, model, other, given["--threads"]), other, time)
+        row(name, "channel", given.siskin, compare(given.siskin, given.dataset, model, other, given.threads), other,
+            given.time)
 
 
 main()
