@@ -30,7 +30,7 @@ enum {
     SK_KEEP_DEPTH = 24,      /* a wide unit of a deeper input keeps its output: to make it again costs more */
     SK_SCATTER_ROWS = 1024,  /* rows whose products are added in sk_real before they go on in double */
     SK_GROUP_VALUES = 65536, /* small pictures go together through a layer up to so many values */
-    SK_FROZEN_PICTURES = 8   /* pictures that a thread takes through the whole network with frozen statistics */
+    SK_FROZEN_PICTURES = 2   /* pictures that a thread takes through the whole network with frozen statistics */
 };
 
 typedef struct sk_step_options {
