@@ -209,7 +209,9 @@ const cli_verb verb_export = {
         "The NPU has one scale per tensor: a channel that towers over the others takes their codes. With --equalise "
         "the toolkit gets the same function with such channels in units of their own, as the first depthwise layers "
         "can read them. That costs the first convolution twice, and rescues a model that --algorithm normal destroys "
-        "(docs/rknn.md).",
+        "(docs/rknn.md). With --refine weights are moved, by one code at most, to where --algorithm normal rounds them "
+        "so that its int8 comes close to float, and biases by what is then missing; that costs the board nothing.",
     .examples = "siskin export run --onnx bird.onnx\nsiskin export models/bird-small.safetensors --onnx bird.onnx\n"
                 "siskin export bird.skn --onnx-qdq -o bird-int8.onnx\n"
-                "siskin export run --rknn rv1103 --algorithm mmse --equalise --calibration birds -o bird.rknn\n"};
+                "siskin export run --rknn rv1103 --algorithm normal --equalise --refine --calibration birds "
+                "-o bird.rknn\n"};

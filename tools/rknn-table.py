@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The table of docs/rknn.md on the vendor's simulator, measured: rknn-table.py SISKIN DATASET NAME=MODEL...
-[--normal N] [--mmse N] [--equalise] [--threads N]
+[--normal N] [--mmse N] [--equalise] [--refine] [--threads N]
 
 Judges the test part of DATASET with every float MODEL, in float and as the toolkit's `normal` (N calibration pictures,
 100) and `mmse` (20) make int8 of it, by each decision rule: one crop, three crops with penalties .7, .8 and .9, and the
@@ -59,7 +59,8 @@ def options():
     parser.add_argument("models", nargs="+", metavar="NAME=MODEL", type=named)
     for name, value in (("--normal", "100"), ("--mmse", "20"), ("--threads", "0")):
         parser.add_argument(name, default=value, metavar="N")
-    parser.add_argument("--equalise", action="store_const", const=["--equalise"], default=[])
+    for name in ("--equalise", "--refine"):
+        parser.add_argument(name, action="append_const", const=name, dest="form", default=[])
     return parser.parse_args()
 
 
@@ -73,7 +74,7 @@ def main():
             found = {}
             for crops in ("3", "squeeze"):
                 found[crops] = call(o.siskin, "eval", model, o.dataset, "--split", "test", "--crops", crops, "--json", "-q",
-                                    "--threads", o.threads, *backend, *(o.equalise if backend else []))
+                                    "--threads", o.threads, *backend, *(o.form if backend else []))
             if sources is None:
                 sources = [s["name"] for s in found["3"]["sources"]]
                 head = ["model", "int8", "rule", "all, %", "95 % interval"] + sources + ["missed", "alarms"]
