@@ -71,8 +71,14 @@ static int end(void **state) {
     return 0;
 }
 
-/* `before` and `after` of one tensor: the same scales, and no weight that rounding moves or that has moved by more than
- * a code. */
+/* A range ends up to half a code off its codes. */
+static int is_end(const sk_vendor_codes *codes, float rounded) {
+    const float code = rounded / codes->scale;
+    return code < codes->least + 0.5f || code > codes->most - 0.5f;
+}
+
+/* `before` and `after` of one tensor: the same scales, and every weight either where it was or on one of the two codes
+ * around that. How many have another code than by rounding to nearest. */
 static int check_weights(const sk_layer *l, const float *before, const float *after, int layer_scale) {
     static sk_vendor_codes old[1024], new[1024];
     const size_t depth = (size_t)sk_layer_depth(l), channels = (size_t)l->out_c;
@@ -84,11 +90,12 @@ static int check_weights(const sk_layer *l, const float *before, const float *af
         float rounded = after[i], nearest = before[i];
         sk_vendor_round(n, &rounded, 1);
         sk_vendor_round(o, &nearest, 1);
-        assert_float_equal(n->scale / o->scale, 1, 1e-5);
-        assert_float_equal(n->least, o->least, 0);
-        assert_true(fabsf(rounded - after[i]) < 1e-3f * n->scale);
-        assert_true(fabsf(after[i] - before[i]) < 1.01f * o->scale);
-        turned += fabsf(after[i] - nearest) > 0.5f * o->scale;
+        assert_float_equal(n->scale / o->scale, 1, 1e-6);
+        if (after[i] != before[i]) {
+            assert_true(fabsf(rounded - after[i]) < (is_end(n, rounded) ? 0.51f : 1e-3f) * n->scale);
+            assert_true(fabsf(after[i] - before[i]) < 1.01f * o->scale);
+        }
+        turned += fabsf(rounded - nearest) > 0.5f * o->scale;
     }
     return turned;
 }
@@ -187,8 +194,7 @@ static void under_failure(void **state) {
     assert_int_equal(sk_vendor_form_refine(model, &one, 0, 1, 1, &hooks, &form, &err), SK_ERR_CANCELLED);
     sk_vendor_form_free(&form);
     assert_int_equal(sk_memory_live(), live);
-    int failures = 0;
-    for (long at = 0, failed = 1; failed; at += 1 + at) {
+    for (long at = 0; at < 500; at += 1 + at) { /* the first layers: the others are rounded the same way */
         sk_memory_fail_at(at, 0);
         sk_status status = sk_vendor_form_make(model, &one, 1, &form, &err);
         if (status == SK_OK) {
@@ -196,12 +202,9 @@ static void under_failure(void **state) {
             sk_vendor_form_free(&form);
         }
         sk_memory_fail_at(-1, 0);
-        failed = status != SK_OK;
-        failures += (int)failed;
-        assert_true(!failed || status == SK_ERR_MEMORY);
+        assert_int_equal(status, SK_ERR_MEMORY);
         assert_int_equal(sk_memory_live(), live);
     }
-    assert_true(failures > 8);
 }
 
 int main(void) {

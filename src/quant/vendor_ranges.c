@@ -41,13 +41,20 @@ static sk_vendor_codes codes_before(const sk_vendor_seen *s, sk_act act) {
                                   : sk_vendor_codes_of(fmax(low, -3), high);
 }
 
+/* The NPU multiplies a channel's sums by its scale over the layer's largest, in 14 bits: the converter makes no scale
+ * smaller than one of these, though the zero point stays that of the channel's own range. */
 void sk_vendor_weight_codes(const sk_layer *layer, const float *weight, int by_layer, sk_vendor_codes *codes) {
     const size_t depth = (size_t)sk_layer_depth(layer), channels = (size_t)layer->out_c;
     const size_t groups = by_layer ? 1 : channels, count = channels / groups * depth;
+    float largest = 0;
     for (size_t g = 0; g < groups; g++) {
         sk_range range = {0};
         sk_range_widen(&range, weight + g * count, count);
         codes[g] = sk_vendor_codes_of((double)range.low, (double)range.high);
+        largest = fmaxf(largest, codes[g].scale);
+    }
+    for (size_t g = 0; g < groups; g++) {
+        codes[g].scale = fmaxf(codes[g].scale, largest / 16384);
     }
 }
 

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Weights that the vendor's converter rounds to the codes we choose. It takes a channel's scale from its smallest and
- * largest weight and rounds the others to nearest; so these two stay, and every other weight is moved to the middle of
- * one of the two codes around it. Which of them, and the biases, are decided layer after layer as in refine.c, with the
- * vendor's arithmetic ahead of each. Three networks take each step together: the one as it was, whose sums are the aim;
+ * largest weight and rounds the others to nearest; so these two stay, and a weight that should become the other code is
+ * moved onto it. Which ones, and the biases, are decided layer after layer as in refine.c, with the vendor's arithmetic
+ * ahead of each. Three networks take each step together: the one as it was, whose sums are the aim;
  * the one that is written, whose ranges the converter will see; and the rounded one, which is what comes of it. */
 #include <math.h>
 #include <string.h>
 
 #include "quant/vendor.h"
+
+/* A weight that lies further from its code is not left to be rounded. The ends of a range lie up to half a code off
+ * theirs and must stay, or the scale would not. */
+static const float SURE = 0.49f, SURE_AT_END = 0.51f;
 
 typedef enum way { AIM, WRITTEN, ROUNDED, WAYS } way;
 
@@ -174,8 +178,8 @@ static void look(const refiner *r, product *q) {
     }
 }
 
-/* Codes of the weights as the converter would round them. The ends of a range are codes already but for less than half
- * a step: with the real value on the code they have no choice. */
+/* Codes of the weights as the converter would round them. Those at the ends of the range have no choice: their real
+ * value is put onto the code. */
 static void start_codes(product *q) {
     for (size_t c = q->groups; c < (size_t)q->layer->out_c; c++) {
         q->codes[c] = q->codes[0];
@@ -189,13 +193,26 @@ static void start_codes(product *q) {
     }
 }
 
-/* The form gets what was decided; the other two networks follow. */
+/* The form gets what was decided; the other two networks follow. A weight that rounds as it should, and not by a hair,
+ * stays: so does the range, and float changes the less. */
 static void settle(const refiner *r, product *q) {
-    for (size_t c = 0; c < (size_t)q->layer->out_c; c++) {
-        const double unit = (double)q->in * (double)q->codes[c].scale;
-        q->bias[c] += (float)(sk_moments_missing(&q->moments, q->code, (int)c) * unit);
-        for (size_t k = c * q->depth; k < (c + 1) * q->depth; k++) {
-            q->weight[k] = ((float)q->code[k] - q->zero[c]) * q->codes[c].scale;
+    const size_t channels = (size_t)q->layer->out_c;
+    sk_range ends = {0};
+    for (size_t c = 0; c < channels; c++) {
+        const float scale = q->codes[c].scale;
+        float *weight = q->weight + c * q->depth;
+        if (c == 0 || q->groups > 1) {
+            ends = (sk_range){0};
+            sk_range_widen(&ends, weight, channels / q->groups * q->depth);
+        }
+        q->bias[c] += (float)(sk_moments_missing(&q->moments, q->code, (int)c) * (double)q->in * (double)scale);
+        for (size_t k = 0; k < q->depth; k++) {
+            const int code = q->code[c * q->depth + k];
+            const float real = ((float)code - q->zero[c]) * scale;
+            const float sure = code == -128 || code == 127 ? SURE_AT_END : SURE;
+            if (fabsf(weight[k] - real) > sure * scale) {
+                weight[k] = code == -128 ? fmaxf(real, ends.low) : code == 127 ? fminf(real, ends.high) : real;
+            }
         }
     }
     sk_vendor_weight_codes(q->layer, q->weight, r->by_layer, q->codes);

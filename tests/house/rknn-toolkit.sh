@@ -47,7 +47,7 @@ assert info["body"] == one["body"] and info["card"] and info["target"] == "rv110
 assert json.loads(info["custom"])["algorithm"] == "normal"
 END
 # Channels in units of their own: the first layer as two convolutions and their product, all on the NPU.
-"$siskin" export "$model" --rknn rv1103 --algorithm normal --equalise -c birds -n 6 -o equal.rknn --json >report3 2>err ||
+"$siskin" export "$model" --rknn rv1103 --algorithm normal --equalise -c birds -n 6 -o equal.rknn --keep equal --json >report3 2>err ||
     fault "export --equalise: $(cat err)"
 python3 - <<'END' || bad=1
 import json
@@ -55,6 +55,39 @@ one, three = (json.load(open("report%d" % i)) for i in (1, 3))
 assert three["cpu_layers"] == 0 and len(three["layers"]) == len(one["layers"]) + 2, three
 assert [l["type"] for l in three["layers"][1:4]] == ["ConvClip", "ConvClip", "Mul"], three["layers"][1:4]
 END
+# Refined weights: those that were moved lie on the codes that the toolkit chooses, so that its rounding leaves them there,
+# and our forecast of that form, its two gates included, is what its simulator computes.
+"$siskin" export "$model" --rknn rv1103 --algorithm normal --equalise --refine -c birds -n 6 -o refined.rknn --keep refined \
+    -q 2>err || fault "export --refine: $(cat err)"
+(cd refined && "$SISKIN_RKNN/bin/python" -I - ../equal/model.onnx model.onnx) >rounding 2>&1 <<'END' || fault "--refine: $(tail -3 rounding)"
+import sys
+import numpy
+import onnx
+from rknn.api import RKNN
+
+def weights(path):
+    tensors = onnx.load(path).graph.initializer
+    return {t.name: onnx.numpy_helper.to_array(t).astype(float) for t in tensors if t.name.endswith("weight")}
+
+before, after = (weights(path) for path in sys.argv[1:])
+rknn = RKNN()
+rknn.config(target_platform="rv1103", quantized_algorithm="normal")
+assert rknn.load_onnx(model=sys.argv[2]) == 0 and rknn.build(do_quantization=True, dataset="calibration.txt") == 0
+table, moved, total = rknn.rknn_base.quantizer.quant_tab, 0, 0
+for name, w in after.items():
+    scale, zero = (numpy.array(table[name][k], float).reshape(-1, *[1] * (w.ndim - 1)) for k in ("scale", "zero_point"))
+    code, changed = w / scale + zero, w != before[name]
+    inner = changed & (numpy.rint(code) > -128) & (numpy.rint(code) < 127)
+    assert not inner.any() or numpy.abs(code - numpy.rint(code))[inner].max() < 2e-3, name
+    moved, total = moved + changed.sum(), total + w.size
+assert moved > 0.02 * total, (moved, total)
+END
+"$siskin" rknn compare "$model" --calibration birds --algorithm normal --equalise --refine -n 6 --json >pairs 2>err ||
+    fault "compare --refine: $(cat err)"
+python3 -c 'import json
+d = json.load(open("pairs")); rows = {r["name"]: r for r in d["layers"]}
+assert min(rows[n]["cosine"] for n in ("features.0", "features.1.block.0", "features.2.block.2", "features.4.block.3")) > 0.999, d
+assert d["own_theirs"] == d["pictures"] == 6, d' || fault "compare --refine: $(head -c 400 pairs)"
 "$siskin" eval "$model" birds --split train --backend rknn-sim --algorithm normal -n 6 --json >sim 2>err || fault "eval: $(cat err)"
 grep -q '"n":' sim || fault "the simulator's evaluation: $(head -c 300 sim)"
 # The first layer has no history: there our integers and the vendor's must be the same but for rounding.
