@@ -12,7 +12,7 @@
 #include "siskin/text.h"
 
 const cli_option cli_common[] = {{0, "json", CLI_FLAG, NULL, NULL, "print the result as JSON"},
-                                 {'q', "quiet", CLI_FLAG, NULL, NULL, "print no progress and no notes"},
+                                 {'q', "quiet", CLI_FLAG, NULL, NULL, "print errors alone, and with --json the JSON"},
                                  {'h', "help", CLI_FLAG, NULL, NULL, "print this help and end"},
                                  {0}};
 

@@ -131,6 +131,19 @@ static void test_summary(void **unused) {
     assert_true(empty.n == 0 && isnan(empty.mean));
 }
 
+/* Two seeds at .3 and .6: the half of the interval is 12.706 * .15, so both ends would lie where no share can; a loss
+ * has no upper end. */
+static void test_possible(void **unused) {
+    (void)unused;
+    const double values[] = {.3, .6};
+    const sk_summary share = sk_summarise_measure(values, 2, SK_MEASURE_SHARE),
+                     loss = sk_summarise_measure(values, 2, SK_MEASURE_LOSS),
+                     one = sk_summarise_measure(values, 1, SK_MEASURE_AREA);
+    assert_true(share.low == 0 && share.high == 1 && fabs(share.mean - .45) < 1e-12);
+    assert_true(loss.low == 0 && fabs(loss.high - (.45 + 12.7062 * .15)) < 1e-4);
+    assert_true(isnan(one.low) && isnan(one.high));
+}
+
 /* ---- runs -------------------------------------------------------------------------------------------------------- */
 
 static const char *const fixed[][2] = {{"recipe", "seed"}, {"size", "32"},  {"epochs", "2"},
@@ -466,9 +479,10 @@ static int finish(void **state) {
 int main(int argc, char **argv) {
     if (argc == 3 && !strcmp(argv[1], "--child")) return child(argv[2]);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_slips),     cmocka_unit_test(test_grid_file), cmocka_unit_test(test_student),
-        cmocka_unit_test(test_summary),   cmocka_unit_test(test_as_alone),  cmocka_unit_test(test_tables),
-        cmocka_unit_test(test_stop),      cmocka_unit_test(test_kill),      cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_diverging), cmocka_unit_test(test_refused)};
+        cmocka_unit_test(test_slips), cmocka_unit_test(test_grid_file), cmocka_unit_test(test_student),
+        cmocka_unit_test(test_summary), cmocka_unit_test(test_possible), cmocka_unit_test(test_as_alone),
+        cmocka_unit_test(test_tables), cmocka_unit_test(test_stop), cmocka_unit_test(test_kill),
+        cmocka_unit_test(test_full_disk), cmocka_unit_test(test_no_memory), cmocka_unit_test(test_diverging),
+        cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests_name("sweep", tests, start, finish);
 }

@@ -51,6 +51,8 @@ typedef struct sk_summary {
     double low, high; /* 95 % interval of the mean by Student's t (Student 1908); NaN for fewer than two values */
 } sk_summary;
 sk_summary sk_summarise(const double *values, size_t n);
+/* The same of a measure: no end of the interval lies where no value can, below 0 or, of a share or an area, above 1. */
+sk_summary sk_summarise_measure(const double *values, size_t n, sk_measure_kind kind);
 /* Half of a two-sided 95 % interval in standard errors: t of 0.975 with so many degrees of freedom, 1 or more. */
 double sk_student_t(size_t degrees);
 

@@ -48,12 +48,20 @@ sk_summary sk_summarise(const double *values, size_t n) {
     return s;
 }
 
+sk_summary sk_summarise_measure(const double *values, size_t n, sk_measure_kind kind) {
+    sk_summary s = sk_summarise(values, n);
+    const int share = kind == SK_MEASURE_SHARE || kind == SK_MEASURE_AREA;
+    if (s.low < 0) s.low = 0; /* not of a NaN */
+    if (share && s.high > 1) s.high = 1;
+    return s;
+}
+
 sk_summary sk_sweep_summary(const sk_sweep *sweep, size_t config, size_t measure) {
     double values[1000];
     size_t n = 0;
     for (size_t i = 0; i < sweep->run_count && n < 1000; i++)
         if (sweep->runs[i].config == config && sweep->runs[i].values) values[n++] = sweep->runs[i].values[measure];
-    return sk_summarise(values, n);
+    return sk_summarise_measure(values, n, sweep->measures[measure].kind);
 }
 
 const char *sk_sweep_config(const sk_sweep *sweep, size_t config) {
