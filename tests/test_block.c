@@ -10,25 +10,10 @@
 
 #include <cmocka.h>
 
-#include "int8_net.h"
 #include "quant/block.h"
-#include "siskin/rt.h"
+#include "quant_help.h"
 
-enum { SIDE = 32, WIDTH = 8, PICTURES = 40, HELD_OUT = 40 };
-
-static sk_quant_pictures make_pictures(int side, int count) {
-    sk_quant_pictures p = {.picture_bytes = (size_t)side * (size_t)side * 3, .count = count};
-    p.bytes = sk_alloc((size_t)count, p.picture_bytes);
-    p.labels = sk_calloc((size_t)count, sizeof *p.labels);
-    for (int i = 0; i < count; i++) {
-        net_picture(side, (uint64_t)i, p.bytes + p.picture_bytes * (size_t)i);
-    }
-    return p;
-}
-
-static sk_quant_net folded(const test_net *net) {
-    return (sk_quant_net){&net->card, net->layers, net->count, net->weight, net->bias, NULL};
-}
+enum { SIDE = 32, WIDTH = 8, PICTURES = 40 };
 
 /* Behind the residual's sum and behind the mean of the head; not behind the mean of the gate, nor the gated product. */
 static void test_ends(void **state) {
@@ -147,41 +132,6 @@ static void test_gradient(void **state) {
 
 /* ---- the stage ------------------------------------------------------------------------------------------------ */
 
-static uint8_t *quantise(const test_net *net, const sk_quant_pictures *pictures, const sk_quant_options *o,
-                         size_t *size) {
-    const sk_quant_net n = folded(net);
-    sk_quant_report report = {0};
-    uint8_t *bytes = NULL;
-    sk_error err = {0};
-    if (sk_quant_run(&n, pictures, o, NULL, NULL, &bytes, size, &report, &err) != SK_OK) {
-        fail_msg("%s", err.message);
-    }
-    return bytes;
-}
-
-/* Squared error of the features on pictures that were not calibrated with. */
-static double held_out_error(test_net *net, const uint8_t *bytes, size_t size) {
-    uint8_t picture[SIDE * SIDE * 3];
-    sk_rt *rt = NULL;
-    sk_error err = {0};
-    double square = 0;
-    if (sk_rt_open_memory(bytes, size, &rt, &err) != SK_OK) {
-        fail_msg("%s", err.message);
-    }
-    for (int i = 0; i < HELD_OUT; i++) {
-        int8_t logits[2], features[4 * WIDTH];
-        net_picture(SIDE, 1000 + (uint64_t)i, picture);
-        net_run(net, picture);
-        sk_rt_run(rt, picture, logits, features);
-        for (int k = 0; k < 4 * WIDTH; k++) {
-            const double off = (double)sk_rt_feature_value(rt, features[k]) - (double)net->out[net->count - 3][k];
-            square += off * off;
-        }
-    }
-    sk_rt_close(rt);
-    return square;
-}
-
 static void test_pays(void **state) {
     (void)state;
     double square[2] = {0};
@@ -189,14 +139,16 @@ static void test_pays(void **state) {
         test_net net;
         net_make(&net, SIDE, WIDTH, seed);
         net.built = 1; /* its own ranges are not used */
-        sk_quant_pictures pictures = make_pictures(SIDE, PICTURES);
+        sk_quant_pictures pictures = make_pictures(SIDE, PICTURES, 0);
         for (int i = 0; i < 2; i++) {
             sk_quant_options o = sk_quant_defaults();
             o.reconstruct = i;
             o.per = SK_QUANT_PER_TENSOR; /* coarse enough for the step to stand out of the activations' noise */
             size_t size = 0;
-            uint8_t *bytes = quantise(&net, &pictures, &o, &size);
-            square[i] += held_out_error(&net, bytes, size);
+            double error, mean, agreement;
+            uint8_t *bytes = quantise(&net, &pictures, &o, &size, &agreement);
+            held_out_error(&net, bytes, size, &error, &mean);
+            square[i] += error;
             sk_free(bytes);
         }
         sk_quant_pictures_free(&pictures);
@@ -211,7 +163,7 @@ static void test_threads(void **state) {
     test_net net;
     net_make(&net, 24, 8, 5);
     net.built = 1;
-    sk_quant_pictures pictures = make_pictures(24, 13);
+    sk_quant_pictures pictures = make_pictures(24, 13, 0);
     for (int per = 0; per < 2; per++) {
         sk_quant_options o = sk_quant_defaults();
         uint8_t *bytes[3] = {NULL};
@@ -220,7 +172,8 @@ static void test_threads(void **state) {
         for (int i = 0; i < 3; i++) {
             o.reconstruct = i < 2;
             o.threads = i ? 3 : 1;
-            bytes[i] = quantise(&net, &pictures, &o, &size[i]);
+            double agreement;
+            bytes[i] = quantise(&net, &pictures, &o, &size[i], &agreement);
         }
         assert_int_equal(size[0], size[1]);
         assert_memory_equal(bytes[0], bytes[1], size[0]);
@@ -240,7 +193,7 @@ static void test_out_of_memory(void **state) {
     net_make(&net, 8, 4, 5);
     net.built = 1;
     const sk_quant_net n = folded(&net);
-    sk_quant_pictures pictures = make_pictures(8, 10);
+    sk_quant_pictures pictures = make_pictures(8, 10, 0);
     sk_quant_options o = sk_quant_defaults();
     o.threads = 1;
     o.correct_bias = o.adaround = 0;

@@ -11,26 +11,10 @@
 
 #include <cmocka.h>
 
-#include "int8_net.h"
+#include "quant_help.h"
 #include "siskin/eval.h"
-#include "siskin/rt.h"
 
-enum { SIDE = 48, WIDTH = 16, PICTURES = 40, HELD_OUT = 40 };
-
-static sk_quant_pictures make_pictures(int side, int count, uint64_t first) {
-    sk_quant_pictures p = {.picture_bytes = (size_t)side * (size_t)side * 3, .count = count};
-    p.bytes = sk_alloc((size_t)count, p.picture_bytes);
-    p.labels = sk_calloc((size_t)count, sizeof *p.labels);
-    for (int i = 0; i < count; i++) {
-        net_picture(side, first + (uint64_t)i, p.bytes + p.picture_bytes * (size_t)i);
-        p.labels[i] = i & 1;
-    }
-    return p;
-}
-
-static sk_quant_net folded(const test_net *net) {
-    return (sk_quant_net){&net->card, net->layers, net->count, net->weight, net->bias};
-}
+enum { SIDE = 48, WIDTH = 16, PICTURES = 40 };
 
 /* ---- observers against numpy --------------------------------------------------------------------------------- */
 
@@ -177,47 +161,6 @@ static void test_adaround(void **state) {
 
 /* ---- whole networks -------------------------------------------------------------------------------------------- */
 
-static uint8_t *quantise(const test_net *net, const sk_quant_pictures *pictures, const sk_quant_options *options,
-                         size_t *size) {
-    const sk_quant_net n = folded(net);
-    sk_quant_report report = {0};
-    sk_error err = {0};
-    uint8_t *bytes = NULL;
-    if (sk_quant_run(&n, pictures, options, NULL, NULL, &bytes, size, &report, &err) != SK_OK) {
-        fail_msg("%s", err.message);
-    }
-    assert_true(report.agreement > .8);
-    return bytes;
-}
-
-/* Of the pooled features on pictures that were not calibrated with: mean squared error, and squared mean error per
- * channel. */
-static void held_out_error(test_net *net, const uint8_t *bytes, size_t size, double *square, double *mean) {
-    double bias[4 * WIDTH] = {0};
-    uint8_t picture[SIDE * SIDE * 3];
-    sk_rt *rt = NULL;
-    sk_error err = {0};
-    if (sk_rt_open_memory(bytes, size, &rt, &err) != SK_OK) {
-        fail_msg("%s", err.message);
-    }
-    *square = *mean = 0;
-    for (int i = 0; i < HELD_OUT; i++) {
-        int8_t logits[2], features[4 * WIDTH];
-        net_picture(SIDE, 1000 + (uint64_t)i, picture);
-        net_run(net, picture);
-        sk_rt_run(rt, picture, logits, features);
-        for (int k = 0; k < 4 * WIDTH; k++) {
-            const double off = (double)sk_rt_feature_value(rt, features[k]) - (double)net->out[net->count - 3][k];
-            *square += off * off;
-            bias[k] += off / HELD_OUT;
-        }
-    }
-    for (int k = 0; k < 4 * WIDTH; k++) {
-        *mean += bias[k] * bias[k];
-    }
-    sk_rt_close(rt);
-}
-
 static void test_steps_pay(void **state) {
     (void)state;
     double square[4] = {0}, mean[4] = {0}; /* nearest, biases corrected, rounding learned, both */
@@ -233,8 +176,9 @@ static void test_steps_pay(void **state) {
             o.per = SK_QUANT_PER_TENSOR; /* coarse enough for the steps to stand out of the activations' noise */
             o.threads = 1;
             size_t size = 0;
-            double s, m;
-            uint8_t *bytes = quantise(&net, &pictures, &o, &size);
+            double s, m, agreement;
+            uint8_t *bytes = quantise(&net, &pictures, &o, &size, &agreement);
+            assert_true(agreement > .8);
             held_out_error(&net, bytes, size, &s, &m);
             square[i] += s;
             mean[i] += m;
@@ -268,7 +212,9 @@ static void test_threads_and_choices(void **state) {
             o.weights = equalise & 1 ? SK_QUANT_WEIGHTS_MAX : SK_QUANT_WEIGHTS_MMSE;
             for (int i = 0; i < 2; i++) {
                 o.threads = i ? 3 : 1;
-                bytes[i] = quantise(&net, &pictures, &o, &size[i]);
+                double agreement;
+                bytes[i] = quantise(&net, &pictures, &o, &size[i], &agreement);
+                assert_true(agreement > .8);
             }
             assert_int_equal(size[0], size[1]);
             assert_memory_equal(bytes[0], bytes[1], size[0]);
