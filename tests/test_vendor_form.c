@@ -26,7 +26,7 @@ static int begin(void **state) {
     sk_card card;
     sk_model *shipped = NULL;
     pictures = (sk_quant_pictures){sk_alloc(2 * PICTURES, PICTURE), PICTURE, PICTURES, NULL};
-    if (!pictures.bytes || sk_model_read(SK_SOURCE_DIR "/models/bird-small.safetensors", &shipped, NULL) != SK_OK) {
+    if (!pictures.bytes || sk_model_read(SK_SOURCE_DIR "/models/seed-small.safetensors", &shipped, NULL) != SK_OK) {
         return -1;
     }
     for (size_t i = 0; i < 2 * PICTURES * PICTURE; i++) {
