@@ -213,5 +213,4 @@ const cli_verb verb_export = {
         "so that its int8 comes close to float, and biases by what is then missing; that costs the board nothing.",
     .examples = "siskin export run --onnx bird.onnx\nsiskin export models/bird-small.safetensors --onnx bird.onnx\n"
                 "siskin export bird.skn --onnx-qdq -o bird-int8.onnx\n"
-                "siskin export run --rknn rv1103 --algorithm normal --equalise --refine -c birds "
-                "-o bird.rknn\n"};
+                "siskin export run --rknn rv1103 --algorithm normal --equalise --refine -c birds -o bird.rknn\n"};

@@ -70,4 +70,31 @@ static inline void held_out_error(test_net *net, const uint8_t *bytes, size_t si
     sk_rt_close(rt);
     free(picture);
 }
+
+/* Quantises with every so many-th allocation failing, the first ones one by one, until none does: each failure is told
+ * as such, and nothing stays allocated. `shown`: pictures for the explanation, or NULL. Returns how often it failed. */
+static inline int runs_out_of_memory(const test_net *net, const sk_quant_pictures *pictures,
+                                     const sk_quant_options *options, const sk_quant_pictures *shown) {
+    const sk_quant_net n = folded(net);
+    const long live = sk_memory_live();
+    int failed = 0, done = 0;
+    for (long fail = 0; !done; fail += 1 + fail / 40) {
+        sk_quant_report report = {0};
+        uint8_t *bytes = NULL;
+        size_t size = 0;
+        sk_error err = {0};
+        sk_memory_fail_at(fail, 0);
+        const sk_status status = sk_quant_run(&n, pictures, options, shown, NULL, &bytes, &size, &report, &err);
+        sk_memory_fail_at(-1, 0);
+        done = status == SK_OK;
+        failed += !done;
+        assert_true(done || status == SK_ERR_MEMORY);
+        if (done) {
+            sk_free(bytes);
+            sk_quant_layers_free(report.explained);
+        }
+        assert_int_equal(sk_memory_live(), live);
+    }
+    return failed;
+}
 #endif

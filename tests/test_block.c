@@ -192,31 +192,12 @@ static void test_out_of_memory(void **state) {
     test_net net;
     net_make(&net, 8, 4, 5);
     net.built = 1;
-    const sk_quant_net n = folded(&net);
     sk_quant_pictures pictures = make_pictures(8, 10, 0);
     sk_quant_options o = sk_quant_defaults();
     o.threads = 1;
     o.correct_bias = o.adaround = 0;
     o.reconstruct = 1;
-    const long live = sk_memory_live();
-    int failed = 0, done = 0;
-    for (long fail = 0; !done; fail += 1 + fail / 40) {
-        sk_quant_report report = {0};
-        uint8_t *bytes = NULL;
-        size_t size = 0;
-        sk_error err = {0};
-        sk_memory_fail_at(fail, 0);
-        const sk_status status = sk_quant_run(&n, &pictures, &o, NULL, NULL, &bytes, &size, &report, &err);
-        sk_memory_fail_at(-1, 0);
-        done = status == SK_OK;
-        failed += !done;
-        assert_true(done || status == SK_ERR_MEMORY);
-        if (done) {
-            sk_free(bytes);
-        }
-        assert_int_equal(sk_memory_live(), live);
-    }
-    assert_true(failed > 60);
+    assert_true(runs_out_of_memory(&net, &pictures, &o, NULL) > 60);
     sk_quant_pictures_free(&pictures);
     net_free(&net);
 }

@@ -354,31 +354,11 @@ static void test_out_of_memory(void **state) {
     test_net net;
     net_make(&net, 16, 4, 5);
     net.built = 1;
-    const sk_quant_net n = folded(&net);
     sk_quant_pictures pictures = make_pictures(16, 2, 0), shown = make_pictures(16, 2, 100);
     sk_quant_options o = sk_quant_defaults();
     o.threads = 1;
     o.equalise = SK_QUANT_EQUALISE_ALL;
-    const long live = sk_memory_live();
-    int failed = 0, done = 0;
-    for (long fail = 0; !done; fail += 1 + fail / 40) {
-        sk_quant_report report = {0};
-        uint8_t *bytes = NULL;
-        size_t size = 0;
-        sk_error err = {0};
-        sk_memory_fail_at(fail, 0);
-        const sk_status status = sk_quant_run(&n, &pictures, &o, &shown, NULL, &bytes, &size, &report, &err);
-        sk_memory_fail_at(-1, 0);
-        done = status == SK_OK;
-        failed += !done;
-        assert_true(done || status == SK_ERR_MEMORY);
-        if (done) {
-            sk_free(bytes);
-            sk_quant_layers_free(report.explained);
-        }
-        assert_int_equal(sk_memory_live(), live);
-    }
-    assert_true(failed > 60);
+    assert_true(runs_out_of_memory(&net, &pictures, &o, &shown) > 60);
     sk_quant_pictures_free(&pictures);
     sk_quant_pictures_free(&shown);
     net_free(&net);
