@@ -163,7 +163,8 @@ void sk_vendor_run(sk_vendor *net, const uint8_t *image, float *logits, float *f
 /* Float ONNX, opset 13, IR 8, input "input" [1,3,S,S] normalised RGB, output "logits" [1,classes], batch norm folded,
  * hard-swish as HardSigmoid(alpha 1/6, beta 1/2) * x; metadata_props carry the card. */
 sk_status sk_export_onnx(const sk_model *model, const char *path, sk_error *err);
-/* The same in another form: not read back by sk_model_read if that has factors. Errors: MEMORY, IO. */
+/* The same in another form: not read back by sk_model_read if that has factors; NULL: the model's own. Errors: MEMORY,
+ * IO. */
 sk_status sk_export_onnx_form(const sk_model *model, const sk_vendor_form *form, const char *path, sk_error *err);
 /* The int8 model in the file `skn` as ONNX in the QDQ form, opset 13, IR 8, input and output as above: weights int8,
  * biases int32, QuantizeLinear and DequantizeLinear (int8) around every layer, values within the graph in steps of 1

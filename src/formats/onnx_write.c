@@ -175,7 +175,7 @@ static sk_status add_layer(builder *b, size_t index, int last, sk_error *err) {
     return status == SK_OK && b->graph.failed ? sk_fail_memory(err, "the ONNX graph") : status;
 }
 
-static sk_status write_onnx(const sk_model *model, const sk_vendor_form *form, const char *path, sk_error *err) {
+sk_status sk_export_onnx_form(const sk_model *model, const sk_vendor_form *form, const char *path, sk_error *err) {
     const size_t layers = sk_model_layer_count(model);
     builder b = {.model = model, .form = form};
     b.outputs = sk_onnx_take(&b.graph, layers, sizeof *b.outputs);
@@ -187,9 +187,5 @@ static sk_status write_onnx(const sk_model *model, const sk_vendor_form *form, c
 }
 
 sk_status sk_export_onnx(const sk_model *model, const char *path, sk_error *err) {
-    return write_onnx(model, NULL, path, err);
-}
-
-sk_status sk_export_onnx_form(const sk_model *model, const sk_vendor_form *form, const char *path, sk_error *err) {
-    return write_onnx(model, form, path, err);
+    return sk_export_onnx_form(model, NULL, path, err);
 }
