@@ -65,6 +65,18 @@ static void test_codes(void **state) {
 }
 
 /* Taken apart for rounding, but not rounded, the network is still the network. */
+/* features.2.block.0 of the shipped model, channel 42: the toolkit has the bias 17552 there, exact division 17551. */
+static void test_bias(void **state) {
+    (void)state;
+    const sk_layer layer = {.op = SK_OP_POINTWISE, .in_c = 1, .out_c = 1, .kernel = 1};
+    const sk_vendor_codes codes = {0.000492483494f, -115, 140};
+    const float weight = 0.01f, bias = 1.00068057f, in = 0.115768276f;
+    float out_weight = 0, out_bias = 0;
+    sk_vendor_round_weights(&layer, in, &codes, 1, &weight, &bias, &out_weight, &out_bias);
+    assert_float_equal(out_bias / (in * codes.scale), 17552, 0.01);
+    assert_float_equal(out_weight / codes.scale, 20, 1e-4);
+}
+
 static void test_float(void **state) {
     (void)state;
     sk_vendor *net = NULL;
@@ -157,8 +169,8 @@ static void test_failures(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_codes), cmocka_unit_test(test_float),
-                                       cmocka_unit_test(test_rounded), cmocka_unit_test(test_table),
-                                       cmocka_unit_test(test_failures)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_codes),   cmocka_unit_test(test_bias),
+                                       cmocka_unit_test(test_float),   cmocka_unit_test(test_rounded),
+                                       cmocka_unit_test(test_table),   cmocka_unit_test(test_failures)};
     return cmocka_run_group_tests(tests, begin, end);
 }

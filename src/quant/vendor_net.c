@@ -342,9 +342,9 @@ void sk_vendor_round_weights(const sk_layer *l, float in, const sk_vendor_codes 
     memcpy(out_weight, weight, (size_t)l->out_c * depth * sizeof(float));
     for (size_t c = 0; c < (size_t)l->out_c; c++) {
         const sk_vendor_codes *mine = &codes[count > 1 ? c : 0];
-        const double unit = (double)in * (double)mine->scale;
+        const float unit = in * mine->scale; /* in float, like the division: what the converter gets */
         sk_vendor_round(mine, out_weight + c * depth, depth);
-        out_bias[c] = (float)(nearbyint((double)bias[c] / unit) * unit);
+        out_bias[c] = nearbyintf(bias[c] / unit) * unit;
     }
 }
 

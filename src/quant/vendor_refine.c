@@ -193,6 +193,17 @@ static void start_codes(product *q) {
     }
 }
 
+/* Behind a ReLU this channel is 0 whatever the pictures show. The converter sees that too, and gives it a scale that
+ * has nothing to do with its weights. */
+static int never_fires(const refiner *r, const product *q, size_t channel) {
+    const sk_layer *l = q->layer;
+    int above = q->bias[channel] > 0 || l->act != SK_ACT_RELU || l->input < 0 || r->net->layers[l->input].out.least < 0;
+    for (size_t k = 0; !above && k < q->depth; k++) {
+        above = q->weight[channel * q->depth + k] > 0;
+    }
+    return !above;
+}
+
 /* The form gets what was decided; the other two networks follow. A weight that rounds as it should, and not by a hair,
  * stays: so does the range, and float changes the less. */
 static void settle(const refiner *r, product *q) {
@@ -204,6 +215,9 @@ static void settle(const refiner *r, product *q) {
         if (c == 0 || q->groups > 1) {
             ends = (sk_range){0};
             sk_range_widen(&ends, weight, channels / q->groups * q->depth);
+        }
+        if (never_fires(r, q, c)) {
+            continue;
         }
         q->bias[c] += (float)(sk_moments_missing(&q->moments, q->code, (int)c) * (double)q->in * (double)scale);
         for (size_t k = 0; k < q->depth; k++) {

@@ -46,9 +46,8 @@ info = json.load(open("info1"))
 assert info["body"] == one["body"] and info["card"] and info["target"] == "rv1103" and info["version"] == "2.5.0"
 assert json.loads(info["custom"])["algorithm"] == "normal"
 END
-seed=$source/models/seed-small.safetensors # what the converter's plain normal ruins
 # Channels in units of their own: the first layer as two convolutions and their product, all on the NPU.
-"$siskin" export "$seed" --rknn rv1103 --algorithm normal --equalise -c birds -n 6 -o equal.rknn --keep equal --json >report3 2>err ||
+"$siskin" export "$model" --rknn rv1103 --algorithm normal --equalise -c birds -n 6 -o equal.rknn --keep equal --json >report3 2>err ||
     fault "export --equalise: $(cat err)"
 python3 - <<'END' || bad=1
 import json
@@ -58,7 +57,7 @@ assert [l["type"] for l in three["layers"][1:4]] == ["ConvClip", "ConvClip", "Mu
 END
 # Refined weights: those that were moved lie on the codes that the toolkit chooses, so that its rounding leaves them there,
 # and our forecast of that form, its two gates included, is what its simulator computes.
-"$siskin" export "$seed" --rknn rv1103 --algorithm normal --equalise --refine -c birds -n 6 -o refined.rknn --keep refined \
+"$siskin" export "$model" --rknn rv1103 --algorithm normal --equalise --refine -c birds -n 6 -o refined.rknn --keep refined \
     -q 2>err || fault "export --refine: $(cat err)"
 (cd refined && "$SISKIN_RKNN/bin/python" -I - ../equal/model.onnx model.onnx) >rounding 2>&1 <<'END' || fault "--refine: $(tail -3 rounding)"
 import sys
