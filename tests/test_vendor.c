@@ -64,7 +64,6 @@ static void test_codes(void **state) {
     }
 }
 
-/* Taken apart for rounding, but not rounded, the network is still the network. */
 /* features.2.block.0 of the shipped model, channel 42: the toolkit has the bias 17552 there, exact division 17551. */
 static void test_bias(void **state) {
     (void)state;
@@ -77,6 +76,7 @@ static void test_bias(void **state) {
     assert_float_equal(out_weight / codes.scale, 20, 1e-4);
 }
 
+/* Taken apart for rounding, but not rounded, the network is still the network. */
 static void test_float(void **state) {
     (void)state;
     sk_vendor *net = NULL;
