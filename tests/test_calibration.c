@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Temperature and calibration figures against sums written out by hand or in double precision; the temperature on its
- * way through both kinds of model file. */
+/* Temperature, calibration figures and the threshold under a share of false alarms against sums written out by hand or
+ * in double precision; temperature and thresholds on their way through both kinds of model file. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -136,7 +136,137 @@ static void figures_by_hand(void **state) {
     sk_evaluation_free(e);
 }
 
-/* ---- the temperature in the files -------------------------------------------------------------------------------- */
+/* ---- the threshold under a share of false alarms ---------------------------------------------------------------- */
+
+/* An evaluation whose i-th picture has logits that differ by margins[i]. */
+static sk_evaluation *judged(const double *margins, const int *birds, size_t n) {
+    const sk_eval_options options = {.split = SK_SPLIT_VAL, .with_logits = 1};
+    sk_evaluation *e = NULL;
+    assert_int_equal(sk_evaluation_create(&options, n, 0, &e, NULL), SK_OK);
+    for (size_t i = 0; i < n; i++) {
+        e->samples[i] = (sk_sample){.label = birds[i] ? SK_LABEL_BIRD : SK_LABEL_NOBIRD};
+        e->logits[2 * i] = -1; /* a common offset says nothing */
+        e->logits[2 * i + 1] = (float)(margins[i] - 1);
+    }
+    e->n = n;
+    return e;
+}
+
+/* The log-odds of the threshold. */
+static double chosen(const sk_evaluation *e, float temperature, double share) {
+    float threshold = 0;
+    sk_error err = {0};
+    if (sk_evaluation_threshold(e, temperature, share, &threshold, &err)) fail_msg("%s", err.message);
+    assert_true(threshold > 0 && threshold < 1);
+    return log((double)threshold / (1 - (double)threshold));
+}
+
+#define NEAR(a, b) assert_true(fabs((a) - (b)) < 1e-5)
+
+static void threshold_by_hand(void **state) {
+    (void)state;
+    static const double margins[] = {2.5, 0, 3, 1, 4, 2};
+    static const int birds[] = {1, 0, 0, 0, 1, 0};
+    sk_evaluation *e = judged(margins, birds, 6);
+    size_t called[2];
+    NEAR(chosen(e, 1, 0), 3.5);     /* above every picture without a bird, below the bird at 4 */
+    NEAR(chosen(e, 1, .2499), 3.5); /* one of four is more than that */
+    NEAR(chosen(e, 1, .25), 2.25);  /* the next above 2 is a bird */
+    NEAR(chosen(e, 1, .5), 1.5);
+    NEAR(chosen(e, 1, .9999), .5); /* one of the four never alarms */
+    NEAR(chosen(e, 2, .25), 1.125);
+    sk_evaluation_called(e, 2, .5f, called);
+    assert_true(called[0] == 4 && called[1] == 2); /* p of .5 is bird */
+    sk_evaluation_called(e, 2, (float)(1 / (1 + exp(-1.125))), called);
+    assert_true(called[0] == 1 && called[1] == 2);
+    sk_evaluation_free(e);
+    e = judged(margins + 1, birds + 1, 3); /* nothing above 3: a sixteenth */
+    NEAR(chosen(e, 1, 0), 3.0625);
+    sk_evaluation_free(e);
+}
+
+/* Equal scores alarm together or not at all, whether bird or not; so do those that float may not keep apart. */
+static void threshold_of_ties(void **state) {
+    (void)state;
+    static const double margins[] = {1, 1, 1, 0, 1, 2, 30, 45};
+    static const double nearly[] = {1, 1.000002, .999998, 0, 1, 2, 30, 45};
+    static const int birds[] = {0, 0, 0, 0, 1, 1, 1, 1};
+    for (int i = 0; i < 2; i++) {
+        sk_evaluation *e = judged(i ? nearly : margins, birds, 8);
+        for (double share = 0; share < .7; share += .25) NEAR(chosen(e, 1, share), 1.5);
+        NEAR(chosen(e, 1, .75), .5);
+        sk_evaluation_free(e);
+    }
+    /* The bird above is endlessly certain: p counts as 1 - 2^-24. */
+    static const int two[] = {0, 1};
+    sk_evaluation *e = judged(margins + 5, two, 2);
+    assert_true(fabs(chosen(e, 1, 0) - (2 + log(ldexp(1, 24) - 1)) / 2) < 1e-3); /* as exact as float is there */
+    sk_evaluation_free(e);
+    /* .29 of 100 are 29, though their product is a little less. */
+    double row[100];
+    int none[100] = {0};
+    for (int i = 0; i < 100; i++) row[i] = i * .05;
+    e = judged(row, none, 100);
+    NEAR(chosen(e, 1, .29), 3.525);
+    NEAR(chosen(e, 1, .07), 4.625);
+    sk_evaluation_free(e);
+}
+
+/* Drawn scores on a coarse grid: no more alarms than allowed, and at the next lower score there are too many. */
+static void threshold_is_the_least(void **state) {
+    (void)state;
+    enum { N = 200 };
+    double margins[N];
+    int birds[N];
+    for (uint64_t seed = 0; seed < 50; seed++) {
+        sk_rng rng = sk_rng_make(seed, 0, 0);
+        double none = 0;
+        for (int i = 0; i < N; i++) {
+            birds[i] = sk_rng_uniform(&rng) < .4;
+            margins[i] = round(4 * sk_rng_normal(&rng) + 3 * birds[i]) / 4;
+            none += !birds[i];
+        }
+        const double share = sk_rng_uniform(&rng) * .5;
+        sk_evaluation *e = judged(margins, birds, N);
+        const double at = chosen(e, 1, share);
+        double next = -INFINITY, alarms = 0, more = 0;
+        for (int i = 0; i < N; i++) next = margins[i] < at ? fmax(next, margins[i]) : next;
+        for (int i = 0; i < N; i++) {
+            alarms += !birds[i] && margins[i] >= at;
+            more += !birds[i] && margins[i] >= next;
+            assert_true(fabs(margins[i] - at) > .05);
+        }
+        assert_true(alarms <= share * none && more > share * none);
+        sk_evaluation_free(e);
+    }
+}
+
+static void threshold_refusals(void **state) {
+    (void)state;
+    static const double margins[] = {0, 17, 40, 50};
+    static const int birds[] = {1, 0, 0, 1};
+    static const double shares[] = {-.01, 1, NAN, INFINITY};
+    float threshold = 7;
+    sk_error err = {0};
+    sk_evaluation *e = judged(margins, birds, 4);
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(sk_evaluation_threshold(e, 1, shares[i], &threshold, &err), SK_ERR_ARGUMENT);
+    assert_int_equal(sk_evaluation_threshold(e, 0, .1, &threshold, &err), SK_ERR_ARGUMENT);
+    /* p of both without a bird is 1 as float, at the bird's and at any threshold. */
+    assert_int_equal(sk_evaluation_threshold(e, 1, .5, &threshold, &err), SK_ERR_DATA);
+    assert_non_null(strstr(err.message, "more than 1 of 2"));
+    assert_true(chosen(e, 4, .5) > 17. / 4); /* a higher temperature parts them */
+    e->n = 1;
+    assert_int_equal(sk_evaluation_threshold(e, 1, 0, &threshold, &err), SK_ERR_DATA);
+    assert_non_null(strstr(err.message, "\"val\" is without a bird"));
+    sk_free(e->logits);
+    e->logits = NULL;
+    assert_int_equal(sk_evaluation_threshold(e, 1, 0, &threshold, &err), SK_ERR_ARGUMENT);
+    assert_true(threshold == 7);
+    sk_evaluation_free(e);
+}
+
+/* ---- temperature and thresholds in the files -------------------------------------------------------------------- */
 enum { SIDE = 24 };
 
 static char path[64];
@@ -156,7 +286,34 @@ static uint8_t *small_skn(size_t *size) {
 
 static double log_odds(const float p[2]) { return log((double)p[1] / (double)p[0]); }
 
-/* Opens `path`, halves the log-odds by temperature 2, writes it back and finds it again. */
+static const float THRESHOLD = 1 - 0x1p-24f, PENALTY = 1; /* no decimal text may lose the last bit */
+
+static int card_is(const sk_classifier *c, float temperature, float threshold, float penalty) {
+    const sk_card *card = sk_classifier_card(c);
+    return card->temperature == temperature && card->threshold == threshold && card->penalty == penalty;
+}
+
+/* From temperature 2 and the default thresholds: refusals and lack of memory leave all three. */
+static void set_thresholds(sk_classifier *c, int int8) {
+    static const float bad[][3] = {{2, 0, .8f}, {2, 1, 1}, {2, NAN, 1}, {2, .5f, 0}, {2, .5f, 1.5f}, {0, .5f, .8f}};
+    sk_error err = {0};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_equal(sk_classifier_set_thresholds(c, bad[i][0], bad[i][1], bad[i][2], &err), SK_ERR_ARGUMENT);
+    sk_status status = SK_ERR_MEMORY;
+    long at = 0;
+    for (; status; at++) {
+        const long live = sk_memory_live();
+        assert_true(card_is(c, 2, .5f, .8f));
+        sk_memory_fail_at(at, 0);
+        status = sk_classifier_set_thresholds(c, 2, THRESHOLD, PENALTY, &err);
+        sk_memory_fail_at(-1, 0);
+        assert_true(status == SK_OK || (status == SK_ERR_MEMORY && sk_memory_live() == live));
+    }
+    assert_true(int8 ? at > 1 : at == 1); /* a .skn is made anew, a float model has its card at hand */
+    assert_true(card_is(c, 2, THRESHOLD, PENALTY));
+}
+
+/* Opens `path`, halves the log-odds by temperature 2, sets thresholds, writes it back and finds it all again. */
 static void round_trip(int int8) {
     static uint8_t picture[224 * 224 * 3];
     float before[2], logits[2], after[2], again[2];
@@ -173,11 +330,13 @@ static void round_trip(int int8) {
     assert_int_equal(sk_classifier_set_temperature(c, NAN, &err), SK_ERR_ARGUMENT);
     assert_int_equal(sk_classifier_set_temperature(c, 2, &err), SK_OK);
     assert_int_equal(sk_classifier_run(c, picture, 1, 2, after, NULL, NULL), SK_OK);
+    set_thresholds(c, int8);
     assert_true(fabs(log_odds(after) - log_odds(before) / 2) < 1e-4);
     assert_int_equal(sk_classifier_write(c, path, &err), SK_OK);
     sk_classifier_close(c);
     assert_int_equal(sk_classifier_open(path, &c, &err), SK_OK);
-    assert_true(sk_classifier_is_int8(c) == int8 && sk_classifier_card(c)->temperature == 2);
+    assert_true(sk_classifier_is_int8(c) == int8);
+    assert_true(card_is(c, 2, THRESHOLD, PENALTY));
     assert_int_equal(sk_classifier_run(c, picture, 1, 1, again, NULL, NULL), SK_OK);
     assert_memory_equal(after, again, sizeof after);
     sk_classifier_close(c);
@@ -193,6 +352,10 @@ static void temperature_travels(void **state) {
     snprintf(path, sizeof path, "/tmp/siskin-calibration-%ld", (long)getpid());
     assert_int_equal(sk_file_write(path, bytes, size, NULL), SK_OK);
     round_trip(1);
+    sk_rt *rt = NULL; /* as on the board */
+    assert_int_equal(sk_rt_open(path, &rt, NULL), SK_OK);
+    assert_true(sk_rt_get_info(rt)->threshold == THRESHOLD && sk_rt_get_info(rt)->penalty == PENALTY);
+    sk_rt_close(rt);
     card.size = 64;
     assert_int_equal(sk_model_create(&card, 4, &model, NULL), SK_OK);
     assert_int_equal(sk_model_write(model, path, NULL), SK_OK);
@@ -244,6 +407,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fit_is_the_minimum),  cmocka_unit_test(few_right_pictures_bound_it),
         cmocka_unit_test(fit_refusals),        cmocka_unit_test(figures_by_hand),
+        cmocka_unit_test(threshold_by_hand),   cmocka_unit_test(threshold_of_ties),
+        cmocka_unit_test(threshold_refusals),  cmocka_unit_test(threshold_is_the_least),
         cmocka_unit_test(temperature_travels), cmocka_unit_test(versions_of_skn)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -294,6 +294,7 @@ static void calibrate(void **state) {
     o.with_logits = 1;
     sk_evaluation *e = NULL, *after = NULL;
     sk_calibrate_report report;
+    sk_calibrate_options how = {.split = SK_SPLIT_TEST, .threads = 2};
     int labels[PICTURES];
     float temperature = 0;
     assert_int_equal(sk_evaluate(classifier, dataset, cache, &o, NULL, &e, NULL), SK_OK);
@@ -303,8 +304,9 @@ static void calibrate(void **state) {
         assert_true(fabs(1 / (1 + exp((double)z[0] - (double)z[1])) - (double)e->outcomes[i].verdict.p[0]) < 1e-6);
     }
     assert_int_equal(sk_fit_temperature(sk_evaluation_logits(e), labels, e->n, 2, &temperature, NULL), SK_OK);
-    assert_int_equal(sk_calibrate(classifier, dataset, cache, SK_SPLIT_TEST, 2, NULL, &report, NULL), SK_OK);
+    assert_int_equal(sk_calibrate(classifier, dataset, cache, &how, NULL, &report, NULL), SK_OK);
     assert_true(report.temperature == temperature && report.old_temperature == 1);
+    assert_true(sk_classifier_card(classifier)->threshold == .5f && report.penalty == .8f);
     assert_true(sk_classifier_card(classifier)->temperature == temperature);
     assert_int_equal(sk_evaluate(classifier, dataset, cache, &o, NULL, &after, NULL), SK_OK);
     assert_true(fabs(sk_evaluation_calibration(after, 1).nll - report.after.nll) < 1e-6);
@@ -312,6 +314,42 @@ static void calibrate(void **state) {
     assert_int_equal(sk_classifier_set_temperature(classifier, 1, NULL), SK_OK);
     sk_evaluation_free(e);
     sk_evaluation_free(after);
+}
+
+/* What calibrate tells of false alarms is what an evaluation by the card's rule finds, before and after. */
+static void calibrate_threshold(void **state) {
+    (void)state;
+    sk_calibrate_options how = {.split = SK_SPLIT_TEST, .threads = 2, .with_threshold = 1, .false_alarms = 1};
+    sk_calibrate_report report;
+    const sk_card *card = sk_classifier_card(classifier);
+    sk_metrics found[2];
+    assert_int_equal(sk_calibrate(classifier, dataset, cache, &how, NULL, &report, NULL), SK_ERR_ARGUMENT);
+    assert_true(card->temperature == 1 && card->threshold == .5f);
+    how.false_alarms = .2;
+    assert_int_equal(sk_classifier_set_thresholds(classifier, 1, .5f, .05f, NULL), SK_OK);
+    for (int i = 0; i < 2; i++) {
+        sk_eval_options o = options_of(SK_CROPS_ONE);
+        sk_evaluation *e = NULL;
+        if (i) assert_int_equal(sk_calibrate(classifier, dataset, cache, &how, NULL, &report, NULL), SK_OK);
+        o.threshold = card->threshold;
+        o.penalty = card->penalty;
+        assert_int_equal(sk_evaluate(classifier, dataset, cache, &o, NULL, &e, NULL), SK_OK);
+        found[i] = sk_evaluation_metrics(e);
+        sk_evaluation_free(e);
+    }
+    assert_true(report.old_threshold == .5f && report.old_penalty == .05f);
+    assert_true(report.threshold == card->threshold && report.penalty == card->penalty);
+    assert_true(report.threshold > .05f && report.penalty == report.threshold);
+    for (int label = 0; label < 2; label++) {
+        assert_int_equal(report.pictures[label], found[0].confusion[label][0] + found[0].confusion[label][1]);
+        assert_int_equal(report.called_before[label], found[0].confusion[label][1]);
+        assert_int_equal(report.called_after[label], found[1].confusion[label][1]);
+    }
+    assert_int_equal(report.called_after[0], report.pictures[0] / 5);
+    assert_int_equal(sk_classifier_set_thresholds(classifier, 1, .5f, 1, NULL), SK_OK);
+    assert_int_equal(sk_calibrate(classifier, dataset, cache, &how, NULL, &report, NULL), SK_OK);
+    assert_true(report.penalty == 1); /* is not lowered */
+    assert_int_equal(sk_classifier_set_thresholds(classifier, 1, .5f, .8f, NULL), SK_OK);
 }
 
 static void refusals(void **state) {
@@ -361,7 +399,8 @@ static void memory_faults(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(same_as_one_by_one), cmocka_unit_test(looks),
-                                       cmocka_unit_test(calibrate),          cmocka_unit_test(shortcuts),
-                                       cmocka_unit_test(refusals),           cmocka_unit_test(memory_faults)};
+                                       cmocka_unit_test(calibrate),          cmocka_unit_test(calibrate_threshold),
+                                       cmocka_unit_test(shortcuts),          cmocka_unit_test(refusals),
+                                       cmocka_unit_test(memory_faults)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -42,6 +42,10 @@ sk_status sk_classifier_run_logits(sk_classifier *classifier, const uint8_t *ima
 /* Another temperature, SK_TEMPERATURE_LEAST to SK_TEMPERATURE_MOST, for this handle and what it writes. Errors:
  * ARGUMENT, MEMORY; the old one then stays. */
 sk_status sk_classifier_set_temperature(sk_classifier *classifier, float temperature, sk_error *err);
+/* The same with the card's threshold and penalty (sk_thresholds_check), which mean p at that temperature: all three or,
+ * after an error, none. */
+sk_status sk_classifier_set_thresholds(sk_classifier *classifier, float temperature, float threshold, float penalty,
+                                       sk_error *err);
 /* Writes the model with its card: a .skn as .skn, a float model as safetensors; aside and renamed, so that `path` may
  * be the file that was opened. UNSUPPORTED for a backend. */
 sk_status sk_classifier_write(const sk_classifier *classifier, const char *path, sk_error *err);
@@ -61,6 +65,8 @@ typedef struct sk_verdict {
     float p[3];     /* probability of bird per crop: centre, left, right */
     int deciding;   /* crop that decided: the centre, or the first side crop that reached the penalty */
 } sk_verdict;
+/* ARGUMENT unless the threshold lies between 0 and 1 and the penalty above 0, to 1. */
+sk_status sk_thresholds_check(float threshold, float penalty, sk_error *err);
 /* p[0] >= threshold says bird; otherwise a side crop must reach `penalty` (0.5 = none). */
 sk_verdict sk_decide(const float *p, int crops, float threshold, float penalty);
 

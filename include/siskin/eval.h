@@ -88,15 +88,38 @@ typedef struct sk_calibration {
  * would be without it. All NaN over no picture. */
 sk_calibration sk_evaluation_calibration(const sk_evaluation *evaluation, double factor);
 
+/* The least threshold at which at most `share` (0 to below 1) of the pictures without a bird are called bird by the
+ * centre crop (squeezed: by the frame), p being that of the kept logits at `temperature` (above 0). It lies midway, in
+ * log-odds, between the highest score that no longer alarms and the next of any picture, or a sixteenth above if there
+ * is none; scores that float arithmetic may not keep apart count as ties, which alarm together or not at all. Above 0
+ * and below 1. The evaluation has to have logits; from one thread at a time. Errors: ARGUMENT (share, temperature, no
+ * logits), DATA (no picture without a bird, or too many of them whose p is 1); *threshold then stays. */
+sk_status sk_evaluation_threshold(const sk_evaluation *evaluation, float temperature, double share, float *threshold,
+                                  sk_error *err);
+
+typedef struct sk_calibrate_options {
+    sk_split split;
+    int threads;         /* 0: all */
+    int with_threshold;  /* 0: the card's threshold and penalty stay */
+    double false_alarms; /* share of the pictures without a bird that may be called bird, 0 to below 1 */
+} sk_calibrate_options;
+/* before: with the old temperature and threshold; after: with the new ones; both on the pictures of the fit. */
 typedef struct sk_calibrate_report {
     float old_temperature, temperature;
-    sk_calibration before, after; /* on the pictures of the fit: with the old temperature, with the new one */
+    float old_threshold, threshold, old_penalty, penalty;
+    sk_calibration before, after;
+    size_t pictures[SK_CLASS_COUNT]; /* of each label: 0 no bird, 1 bird */
+    size_t called_before[SK_CLASS_COUNT], called_after[SK_CLASS_COUNT]; /* bird by the centre crop: false alarms, birds
+                                                                         * that are found */
 } sk_calibrate_report;
 /* Fits the temperature (sk_fit_temperature) to a part of the data, which should not be the training part, and sets it
  * on the classifier (sk_classifier_write keeps it). Pictures are seen by the card's rule, of three crops the centre.
- * A fit that the pictures did not bound is told through hooks->log. */
-sk_status sk_calibrate(sk_classifier *classifier, const sk_dataset *dataset, const sk_cache *cache, sk_split split,
-                       int threads, const sk_hooks *hooks, sk_calibrate_report *report, sk_error *err);
+ * With a share of false alarms the card's threshold becomes sk_evaluation_threshold's at the new temperature, and its
+ * penalty no less than that. A fit that the pictures did not bound is told through hooks->log. Errors: those of
+ * sk_evaluate, of the two fits and of sk_classifier_set_thresholds; the classifier then stays what it was. */
+sk_status sk_calibrate(sk_classifier *classifier, const sk_dataset *dataset, const sk_cache *cache,
+                       const sk_calibrate_options *options, const sk_hooks *hooks, sk_calibrate_report *report,
+                       sk_error *err);
 
 /* ---- saliency: what the model looked at ---------------------------------------------------------------------- */
 typedef enum sk_saliency_method {

@@ -143,9 +143,8 @@ static sk_status check_options(const sk_card *card, const sk_dataset *dataset, c
         return sk_fail(err, SK_ERR_MISMATCH,
                        "the model has %d classes where %d (nobird, bird) are needed: train it first", card->classes,
                        SK_CLASS_COUNT);
-    if (!(o->threshold > 0 && o->threshold < 1) || !(o->penalty > 0 && o->penalty <= 1))
-        return sk_fail(err, SK_ERR_ARGUMENT, "threshold %g and penalty %g must lie between 0 and 1",
-                       (double)o->threshold, (double)o->penalty);
+    const sk_status status = sk_thresholds_check(o->threshold, o->penalty, err);
+    if (status) return status;
     if (!total)
         return sk_fail(err, SK_ERR_DATA,
                        "%s: no labelled, readable picture has the split \"%s\": run `siskin split` or "

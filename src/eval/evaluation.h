@@ -28,6 +28,15 @@ struct sk_evaluation {
 sk_status sk_evaluation_create(const sk_eval_options *options, size_t capacity, int feature_count, sk_evaluation **out,
                                sk_error *err);
 
+/* By rising score. */
+void sk_scored_sort(sk_scored *list, size_t n);
+/* How many pictures of each label have p (of the kept logits at `temperature`) of at least `threshold`: false alarms
+ * and birds that are found. */
+void sk_evaluation_called(const sk_evaluation *evaluation, float temperature, float threshold,
+                          size_t called[SK_CLASS_COUNT]);
+/* ARGUMENT unless 0 <= share < 1. */
+sk_status sk_false_alarms_check(double share, sk_error *err);
+
 /* The verdict is not the label. */
 int sk_evaluation_is_wrong(const sk_evaluation *evaluation, size_t index);
 /* How certain a verdict is: distance of its score to the threshold. */

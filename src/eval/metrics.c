@@ -34,10 +34,14 @@ static int by_score(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+void sk_scored_sort(sk_scored *list, size_t n) {
+    qsort(list, n, sizeof *list, by_score);
+}
+
 /* Mann-Whitney by ranks; sorts the list. */
 static double area_of(sk_scored *list, size_t n) {
     double positives = 0, rank_sum = 0;
-    qsort(list, n, sizeof *list, by_score);
+    sk_scored_sort(list, n);
     for (size_t i = 0; i < n;) {
         size_t end = i;
         double birds = 0;

@@ -22,7 +22,7 @@ struct sk_classifier {
     sk_model *model; /* float, or NULL */
     sk_backend backend; /* run NULL: none */
     sk_map map;      /* of the .skn file */
-    uint8_t *copy;   /* of it with another temperature, or NULL */
+    uint8_t *copy;   /* of it with another temperature or thresholds, or NULL */
     sk_rt *rt[MAX_THREADS];
     int features;
 };
@@ -144,8 +144,8 @@ sk_model *sk_classifier_model(sk_classifier *c) {
     return c->model;
 }
 
-/* A .skn in memory like the old one but for the temperature. */
-static sk_status recast(sk_classifier *c, float temperature, sk_error *err) {
+/* A .skn in memory like the old one but for the temperature and the thresholds of `card`. */
+static sk_status recast(sk_classifier *c, const sk_card *card, sk_error *err) {
     uint8_t *copy = sk_alloc(c->map.size, 1);
     sk_rt *rt = NULL;
     if (!copy) {
@@ -153,7 +153,9 @@ static sk_status recast(sk_classifier *c, float temperature, sk_error *err) {
     }
     memcpy(copy, c->map.bytes, c->map.size);
     sk_skn_header *header = (sk_skn_header *)(void *)copy;
-    header->temperature = temperature;
+    header->temperature = card->temperature;
+    header->threshold = card->threshold;
+    header->penalty = card->penalty;
     header->crc32 = sk_skn_crc(copy, c->map.size);
     const sk_status status = sk_rt_open_memory(copy, c->map.size, &rt, err);
     if (status != SK_OK) {
@@ -170,19 +172,45 @@ static sk_status recast(sk_classifier *c, float temperature, sk_error *err) {
     return SK_OK;
 }
 
-sk_status sk_classifier_set_temperature(sk_classifier *c, float temperature, sk_error *err) {
+/* Thresholds are not looked at: those that a file came with may stay what they are. */
+static sk_status set_card(sk_classifier *c, const sk_card *card, sk_error *err) {
+    const float temperature = card->temperature;
     if (!(temperature >= SK_TEMPERATURE_LEAST && temperature <= SK_TEMPERATURE_MOST)) {
         return sk_fail(err, SK_ERR_ARGUMENT, "temperature %g is out of range: use %g to %g", (double)temperature,
                        (double)SK_TEMPERATURE_LEAST, (double)SK_TEMPERATURE_MOST);
     }
-    const sk_status status = c->model || c->backend.run ? SK_OK : recast(c, temperature, err);
+    const sk_status status = c->model || c->backend.run ? SK_OK : recast(c, card, err);
     if (status == SK_OK) {
-        c->card.temperature = temperature;
+        c->card = *card;
     }
     if (c->model) {
         sk_model_set_card(c->model, &c->card);
     }
     return status;
+}
+
+sk_status sk_classifier_set_temperature(sk_classifier *c, float temperature, sk_error *err) {
+    sk_card card = c->card;
+    card.temperature = temperature;
+    return set_card(c, &card, err);
+}
+
+sk_status sk_thresholds_check(float threshold, float penalty, sk_error *err) {
+    if (threshold > 0 && threshold < 1 && penalty > 0 && penalty <= 1) {
+        return SK_OK;
+    }
+    return sk_fail(err, SK_ERR_ARGUMENT, "threshold %g and penalty %g must lie between 0 and 1", (double)threshold,
+                   (double)penalty);
+}
+
+sk_status sk_classifier_set_thresholds(sk_classifier *c, float temperature, float threshold, float penalty,
+                                       sk_error *err) {
+    sk_card card = c->card;
+    card.temperature = temperature;
+    card.threshold = threshold;
+    card.penalty = penalty;
+    const sk_status status = sk_thresholds_check(threshold, penalty, err);
+    return status ? status : set_card(c, &card, err);
 }
 
 sk_status sk_classifier_write(const sk_classifier *c, const char *path, sk_error *err) {

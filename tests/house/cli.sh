@@ -65,6 +65,7 @@ expect 1 "no-dataset" check no-dataset -q
 expect 1 "no-dataset" train no-dataset -o run -q
 expect 2 "--epochs must be a whole number" train no-dataset -o run --epochs ten -q
 expect 2 "--freeze-bn and --no-freeze-bn contradict each other" train no-dataset -o run --freeze-bn --no-freeze-bn -q
+expect 2 "--false-alarms must be a number from 0 to 1, not '2'" calibrate noise.skn no-dataset -o out.skn --false-alarms 2
 expect 2 "--ratio" split no-dataset --ratio 6:x -q
 for model in nowhere.safetensors empty.safetensors noise.safetensors noise.skn noise.pth noise.onnx; do
     expect 1 "$model" classify "$model" one.tsv -q

@@ -141,13 +141,16 @@ done
 ok classify mmse.skn clips/feeder-01.mp4 --saliency sheet.png
 [ -s sheet.png ] && [ -s sheet.svg ] || fault "classify --saliency writes no sheet"
 for model in one mmse.skn; do
-    json calibrate $model birds -o calibrated
+    json calibrate $model birds --false-alarms .1 -o calibrated
     mv parsed fitted
-    json eval calibrated birds
+    json eval calibrated birds --split val
     python3 -c 'import json
 a, b = json.load(open("fitted")), json.load(open("parsed"))
-assert abs(a["temperature"] / b["calibration"]["temperature"] - 1) < 1e-6 and a["after"]["nll"] > 0' ||
-        fault "the temperature of siskin calibrate $model is not in the model that it writes"
+assert abs(a["temperature"] / b["calibration"]["temperature"] - 1) < 1e-6 and a["after"]["nll"] > 0
+(_, alarms), (_, found) = b["metrics"]["confusion"]
+assert abs(a["after"]["threshold"] / b["rule"]["threshold"] - 1) < 1e-6 and alarms <= .1 * a["nobird"]
+assert (a["after"]["false_alarms"], a["after"]["birds_found"]) == (alarms, found)' ||
+        fault "temperature and threshold of siskin calibrate $model are not in the model that it writes"
 done
 # An adjustment tells the accuracy of the model that it read and of the one that it writes.
 json weights adjust one -o tame.safetensors --method sigma --k .1 --dataset birds --split test --picture tame
