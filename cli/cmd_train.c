@@ -100,8 +100,10 @@ static sk_status read_options(cli *c, sk_train_options *o, char *pretrained, siz
     sk_status status = resume ? sk_train_options_read(cli_string(c, "output"), o, pretrained, size, err)
                               : sk_recipe_read(cli_string(c, "recipe"), o, err);
     if (status == SK_OK) status = take_options(c, o, err);
-    if (status == SK_OK && !resume && sk_recipe_settle(o, cli_given(c, "freeze-bn"), cli_given(c, "head-epochs")))
-        cli_note(c, "without --pretrained there is nothing to keep: the recipe's freeze_bn, head_epochs are left out");
+    if (status == SK_OK && !resume &&
+        sk_recipe_settle(o, cli_given(c, "freeze-bn"), cli_given(c, "head-epochs"), cli_given(c, "equalise")))
+        cli_note(c, "without --pretrained there is nothing to keep: the recipe's freeze_bn, head_epochs, equalise are "
+                    "left out");
     return status;
 }
 

@@ -71,6 +71,65 @@ static void test_pull(void **unused) {
     assert_float_equal(gradient[2], -0.25 / q.scale, 1e-4);
 }
 
+/* ---- channels that reach too far ------------------------------------------------------------------------------ */
+static void observe_highest(sk_model *model, const sk_quant_pictures *pictures, int layer, float *highest) {
+    sk_observed seen;
+    assert_int_equal(sk_observe(model, pictures, 1, 0, &seen, NULL), SK_OK);
+    *highest = 0;
+    for (int c = 0; c < sk_model_layer(model, (size_t)layer)->out_c; c++)
+        *highest = fmaxf(*highest, seen.highest[layer][c]);
+    sk_observed_free(&seen);
+}
+
+static int layer_named(const sk_model *model, const char *name) {
+    for (size_t i = 0; i < sk_model_layer_count(model); i++)
+        if (strcmp(sk_model_layer(model, i)->name, name) == 0) return (int)i;
+    fail_msg("no layer %s", name);
+    return -1;
+}
+
+/* A channel made a hundred times too large comes down to the limit. Behind a ReLU the logits stay but for rounding;
+ * behind a hard-swish its knee moves, which shifts a channel by at most 3/8 of what it was divided by. */
+static void equalise_one(const char *layer, double tolerance) {
+    const sk_train_options options = small_options();
+    const size_t bytes = (size_t)options.card.size * (size_t)options.card.size * 3;
+    float before[4][2], after[4][2], highest;
+    char name[96];
+    sk_model *model = NULL;
+    sk_tensor t;
+    sk_rng rng = sk_rng_make(5, 0, 0);
+    size_t channels = 0;
+    sk_quant_pictures pictures = {.picture_bytes = bytes, .count = 4, .bytes = sk_alloc(4, bytes)};
+    for (size_t i = 0; i < 4 * bytes; i++) pictures.bytes[i] = (uint8_t)sk_rng_below(&rng, 256);
+    assert_int_equal(sk_model_create(&options.card, 3, &model, NULL), SK_OK);
+    for (int side = 0; side < 2; side++) {
+        snprintf(name, sizeof name, "%s.1.%s", layer, side ? "bias" : "weight");
+        assert_int_equal(sk_model_find_tensor(model, name, &t, NULL), SK_OK);
+        t.data[5] = side ? 60 : 100;
+    }
+    sk_model_changed(model);
+    assert_int_equal(sk_model_forward(model, pictures.bytes, 4, 1, before[0], NULL, NULL, NULL, NULL), SK_OK);
+    observe_highest(model, &pictures, layer_named(model, layer), &highest);
+    assert_true(highest > 40);
+    assert_int_equal(sk_equalise_channels(model, &pictures, 16, 1, &channels, NULL), SK_OK);
+    assert_true(channels >= 1);
+    observe_highest(model, &pictures, layer_named(model, layer), &highest);
+    assert_true(highest <= 16.001f && highest > 15);
+    assert_int_equal(sk_model_forward(model, pictures.bytes, 4, 1, after[0], NULL, NULL, NULL, NULL), SK_OK);
+    for (int i = 0; i < 8; i++) assert_float_equal(after[0][i], before[0][i], tolerance);
+    /* Knees that moved earlier in the network move what comes later a little. */
+    assert_int_equal(sk_equalise_channels(model, &pictures, 18, 1, &channels, NULL), SK_OK);
+    assert_int_equal(channels, 0);
+    sk_model_free(model);
+    sk_quant_pictures_free(&pictures);
+}
+
+static void test_equalise(void **unused) {
+    (void)unused;
+    equalise_one("features.2.block.0", 1e-4);
+    equalise_one("features.0", .05);
+}
+
 /* ---- runs ---------------------------------------------------------------------------------------------------- */
 static sk_train_options qat_options(sk_qat_scheme scheme) {
     sk_train_options options = small_options();
@@ -327,6 +386,7 @@ static int end(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_torch), cmocka_unit_test(test_factors), cmocka_unit_test(test_pull),
+        cmocka_unit_test(test_equalise),
         cmocka_unit_test(test_errors),        cmocka_unit_test(test_threads), cmocka_unit_test(test_resume),
         cmocka_unit_test(test_engine),        cmocka_unit_test(test_gradient), cmocka_unit_test(test_broken_ranges),
     };

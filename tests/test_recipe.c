@@ -154,17 +154,19 @@ static void nothing_to_keep(void **unused) {
     (void)unused;
     char weights[] = "first.safetensors";
     sk_train_options o = sk_train_defaults(SK_ARCH_V3_SMALL);
-    assert_int_equal(sk_recipe_settle(&o, 0, 0), 0);
-    for (int keep = 0; keep < 4; keep++) {
+    assert_int_equal(sk_recipe_settle(&o, 0, 0, 0), 0);
+    for (int keep = 0; keep < 8; keep++) {
         o.freeze_bn = 1;
         o.head_epochs = 2;
-        assert_int_equal(sk_recipe_settle(&o, keep & 1, keep & 2), keep != 3);
+        o.equalise = 4;
+        assert_int_equal(sk_recipe_settle(&o, keep & 1, keep & 2, keep & 4), keep != 7);
         assert_int_equal(o.freeze_bn, keep & 1);
         assert_int_equal(o.head_epochs, keep & 2);
+        assert_true(o.equalise == (float)(keep & 4));
     }
     o.pretrained = weights;
-    assert_int_equal(sk_recipe_settle(&o, 0, 0), 0);
-    assert_true(o.freeze_bn == 1 && o.head_epochs == 2);
+    assert_int_equal(sk_recipe_settle(&o, 0, 0, 0), 0);
+    assert_true(o.freeze_bn == 1 && o.head_epochs == 2 && o.equalise == 4);
 }
 
 /* docs/recipes.md has a row for every key. */

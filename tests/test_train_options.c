@@ -375,6 +375,7 @@ static void test_adjusted_same_bytes(void **unused) {
     options.adjust = SK_ADJUST_TUKEY;
     options.adjust_keep = 1;
     options.range_penalty = 30;
+    options.equalise = .5f;
     train(paint, "limits_whole", &options);
     options.threads = 2;
     options.epochs = 3;
@@ -413,6 +414,9 @@ static void test_adjust_refused(void **unused) {
     options.pretrained = NULL;
     options.range_penalty = 1;
     expect_failure(paint, "no", &options, SK_ERR_ARGUMENT, "--range-penalty is about pretrained weights");
+    options.range_penalty = 0;
+    options.equalise = 16;
+    expect_failure(paint, "no", &options, SK_ERR_ARGUMENT, "--equalise is about pretrained weights");
 }
 
 int main(void) {

@@ -68,6 +68,9 @@
       "after every step, back into the limits that --adjust had")                                                     \
     X("range_penalty", "range-penalty", 0, FLOAT, range_penalty, "W", 0, 1000000, NULL,                               \
       "pull of wide weights and batch norms to their limits, times lr; 0 for none")                                    \
+    X("equalise", "equalise", 0, FLOAT, equalise, "VALUE", 0, 1e6, NULL,                                              \
+      "channels ahead of depthwise layers that reach beyond VALUE are scaled down before the first step, their "      \
+      "readers up; 0 for none")                                                                                       \
     X("qat", "qat", 0, CHOICE, qat, "SCHEME", 0, 0, "off|engine|npu",                                                 \
       "round as int8 does while training, from the model of --pretrained")                                            \
     X("distill", "distill", 0, FLOAT, distill, "D", 0, 1, NULL,                                                       \

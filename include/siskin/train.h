@@ -53,6 +53,9 @@ typedef struct sk_train_options {
                               * channels whose folded weights left them get a smaller gamma */
     float range_penalty;     /* lr times this is the share that a step takes away of every excess over the limits (of
                               * adjust, or of sigma 3), and of |beta| + 4 |gamma| over 6; 0: none */
+    float equalise;          /* before the first step, channels that depthwise layers alone read and that reach beyond
+                              * this on 100 pictures are made smaller and what reads them larger; 0: none, with qat npu
+                              * 16 */
     sk_augment augment;      /* sk_augment_seed() */
     sk_qat_scheme qat;       /* quantisation-aware: `pretrained` is a trained model, whose card is taken over; needs
                               * freeze_bn */
@@ -106,9 +109,9 @@ sk_status sk_recipe_parse(const char *text, size_t size, const char *name, sk_tr
 /* The same of a built-in recipe ("seed", "feeder", "qat") or of a file; options->recipe receives its name. */
 sk_status sk_recipe_read(const char *name, sk_train_options *options, sk_error *err);
 /* What a recipe keeps of the first weights is worth nothing in random ones: their batch norm has never seen a picture,
- * and a classifier learns nothing from their features. Without `pretrained` freeze_bn and head_epochs are switched
- * off, but for those that somebody asked for by name (`keep_bn`, `keep_head`). 1 if that changed anything. */
-int sk_recipe_settle(sk_train_options *options, int keep_bn, int keep_head);
+ * and a classifier learns nothing from their features. Without `pretrained` freeze_bn, head_epochs and equalise are
+ * switched off, but for those that somebody asked for by name (`keep_bn` and so on). 1 if that changed anything. */
+int sk_recipe_settle(sk_train_options *options, int keep_bn, int keep_head, int keep_equalise);
 const char *sk_recipe_builtin(const char *name); /* its text, NULL: there is none */
 const char *sk_recipe_name(size_t index);        /* of the built-in ones; NULL past the last */
 

@@ -262,7 +262,8 @@ static sk_status set_options(const sk_sweep *sweep, sk_config *config, sk_error 
             status = sk_train_options_set(&config->options, sweep->axes[a].name,
                                           sweep->axes[a].values[config->choice[a]], err);
     if (status == SK_OK)
-        sk_recipe_settle(&config->options, is_named(sweep, "freeze_bn"), is_named(sweep, "head_epochs"));
+        sk_recipe_settle(&config->options, is_named(sweep, "freeze_bn"), is_named(sweep, "head_epochs"),
+                         is_named(sweep, "equalise"));
     if (status == SK_OK) status = sk_train_options_check(&config->options, err);
     return status == SK_OK ? SK_OK : sk_error_prefix(err, status, "%s", config->name);
 }

@@ -199,9 +199,9 @@ sk_status sk_train_options_check(const sk_train_options *o, sk_error *err) {
     const sk_adjust_options adjust = {.method = o->adjust, .k = o->adjust_k};
     const sk_status status = sk_adjust_check(&adjust, err);
     if (status != SK_OK) return sk_error_prefix(err, status, "--adjust-k");
-    if ((o->adjust || o->range_penalty > 0) && !o->pretrained)
+    if ((o->adjust || o->range_penalty > 0 || o->equalise > 0) && !o->pretrained)
         return sk_fail(err, SK_ERR_ARGUMENT, "--%s is about pretrained weights; give --pretrained FILE",
-                       o->adjust ? "adjust" : "range-penalty");
+                       o->adjust ? "adjust" : o->equalise > 0 ? "equalise" : "range-penalty");
     if (o->adjust_keep && !o->adjust)
         return sk_fail(err, SK_ERR_ARGUMENT, "--adjust-keep needs --adjust sigma, percentile or tukey");
     if (o->range_penalty * o->lr > 1)

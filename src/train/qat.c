@@ -8,10 +8,6 @@
 
 #include "train/optimizer.h"
 
-/* A channel's largest value that may stay as it is (NPU). Hard-swish is all but linear beyond 3, so that a channel
- * that reaches further can be made smaller before it and larger after it, at the price of a rounder knee, 1/43 of its
- * range. */
-static const float TALLEST = 16;
 /* Beyond these a hard-sigmoid does not change. */
 static const double GATE_ENDS = 4;
 
@@ -103,44 +99,14 @@ sk_status sk_qat_renew(sk_qat *q, sk_model *model, int threads, sk_error *err) {
     return SK_OK;
 }
 
-static const sk_unit *unit_of(const sk_net *net, int layer) {
-    for (int i = 0; i < net->unit_count; i++)
-        if (net->units[i].layer == layer) return &net->units[i];
-    return NULL;
-}
-
-/* Makes channel c of `unit` smaller and what the depthwise unit `reader` makes of it larger. */
-static void take_down(sk_net *net, const sk_unit *unit, const sk_unit *reader, int c, float by) {
-    sk_param *p = &net->params[unit->param], *w = &net->params[reader->param];
-    const int taps = reader->kernel * reader->kernel;
-    p[SK_GAMMA].data[c] /= by;
-    p[SK_BETA].data[c] /= by;
-    for (int t = 0; t < taps; t++) w->data[c * taps + t] *= by;
-}
-
-static void take_down_tall(sk_model *model, const sk_observed *seen) {
-    sk_net *net = sk_model_net(model);
-    for (int i = 0; i < net->layer_count; i++)
-        for (int k = i + 1; seen->highest[i] && k < net->layer_count; k++) {
-            const sk_unit *unit = unit_of(net, i), *reader = unit_of(net, k);
-            if (net->layers[k].input != i || !unit || !reader) continue;
-            for (int c = 0; c < unit->out_c; c++)
-                if (seen->highest[i][c] > TALLEST) take_down(net, unit, reader, c, seen->highest[i][c] / TALLEST);
-        }
-    sk_model_changed(model);
-}
-
 sk_status sk_qat_begin(sk_qat *q, sk_model *model, int threads, sk_error *err) {
     sk_observed seen;
-    const sk_status status = sk_observe(model, &q->pictures, threads, q->scheme == SK_QAT_ENGINE, &seen, err);
-    if (status != SK_OK) return status;
     for (size_t i = 0; i < q->layers; i++) q->part[i][0] = q->part[i][1] = 1;
-    if (q->scheme == SK_QAT_NPU) {
-        take_down_tall(model, &seen);
-    } else {
-        take_best(q, model, &seen);
-        set_ranges(q);
-    }
+    if (q->scheme != SK_QAT_ENGINE) return SK_OK;
+    const sk_status status = sk_observe(model, &q->pictures, threads, 1, &seen, err);
+    if (status != SK_OK) return status;
+    take_best(q, model, &seen);
+    set_ranges(q);
     sk_observed_free(&seen);
     return SK_OK;
 }

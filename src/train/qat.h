@@ -33,7 +33,7 @@ void sk_qat_close(sk_qat *qat);
 /* Draws the pictures from the train part. */
 sk_status sk_qat_draw(sk_qat *qat, const sk_dataset *dataset, const sk_cache *cache, const sk_train_options *options,
                       const sk_hooks *hooks, sk_error *err);
-/* Ranges of a run's beginning. NPU: channels that tower over the others are first taken down in the model's weights. */
+/* Ranges of a run's beginning; those of the NPU come with the first epoch. */
 sk_status sk_qat_begin(sk_qat *qat, sk_model *model, int threads, sk_error *err);
 /* NPU, at the start of an epoch: what the converter would find on the pictures now. */
 sk_status sk_qat_renew(sk_qat *qat, sk_model *model, int threads, sk_error *err);
@@ -60,4 +60,10 @@ typedef struct sk_observed {
 sk_status sk_observe(sk_model *model, const sk_quant_pictures *pictures, int threads, int equalize, sk_observed *out,
                      sk_error *err);
 void sk_observed_free(sk_observed *observed);
+
+/* ---- equalise.c --------------------------------------------------------------------------------------------- */
+/* Channels of tensors that depthwise layers alone read, and that reach beyond `highest` on the pictures, reach that far
+ * afterwards; *channels receives how many they were. */
+sk_status sk_equalise_channels(sk_model *model, const sk_quant_pictures *pictures, float highest, int threads,
+                               size_t *channels, sk_error *err);
 #endif

@@ -134,12 +134,14 @@ sk_status sk_recipe_parse(const char *text, size_t size, const char *name, sk_tr
     return SK_OK;
 }
 
-int sk_recipe_settle(sk_train_options *options, int keep_bn, int keep_head) {
+int sk_recipe_settle(sk_train_options *options, int keep_bn, int keep_head, int keep_equalise) {
     if (options->pretrained) return 0;
     const int bn = options->freeze_bn && !keep_bn, head = options->head_epochs > 0 && !keep_head;
+    const int equalise = options->equalise > 0 && !keep_equalise;
     if (bn) options->freeze_bn = 0;
     if (head) options->head_epochs = 0;
-    return bn || head;
+    if (equalise) options->equalise = 0;
+    return bn || head || equalise;
 }
 
 /* ---- by name ------------------------------------------------------------------------------------------------ */

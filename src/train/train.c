@@ -142,6 +142,25 @@ static sk_status adjust(sk_job *j, int has_state, sk_error *err) {
     return status;
 }
 
+/* The converter for the NPU has one scale per tensor and no other remedy. */
+enum { NPU_HIGHEST = 16 };
+
+static sk_status equalise(sk_job *j, sk_error *err) {
+    const sk_train_options *o = &j->options;
+    const float highest = o->equalise > 0 || o->qat != SK_QAT_NPU ? o->equalise : NPU_HIGHEST;
+    sk_quant_pictures own = {0};
+    size_t channels = 0;
+    sk_status status = SK_OK;
+    if (!(highest > 0)) return SK_OK;
+    if (!j->qat)
+        status = sk_quant_draw(&o->card, j->dataset, j->cache, SK_QAT_PICTURES, o->seed, j->hooks, &own, err);
+    if (status == SK_OK)
+        status = sk_equalise_channels(j->model, j->qat ? &j->qat->pictures : &own, highest, o->threads, &channels, err);
+    if (channels) sk_log(j->hooks, SK_LOG_NOTE, "equalised: %zu channels reached beyond %g", channels, (double)highest);
+    sk_quant_pictures_free(&own);
+    return status;
+}
+
 /* Of a run folder its best weights. */
 static sk_status hash_pretrained(sk_job *j, sk_error *err) {
     const char *path = j->options.pretrained;
@@ -166,6 +185,7 @@ static sk_status open_model(sk_job *j, int has_state, sk_error *err) {
     sk_status status = sk_model_create(&j->options.card, j->options.seed, &j->model, err);
     if (status != SK_OK) return status;
     if (j->options.pretrained && !has_state) status = load_pretrained(j, err);
+    if (status == SK_OK && !has_state) status = equalise(j, err);
     if (status == SK_OK) status = adjust(j, has_state, err);
     return status == SK_OK ? open_update(j, err) : status;
 }
