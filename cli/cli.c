@@ -62,14 +62,25 @@ int cli_usage(cli *c, const char *format, ...) {
     return CLI_USAGE;
 }
 
-void cli_note(cli *c, const char *format, ...) {
-    if (cli_quiet(c)) return;
+static void line(cli *c, const char *format, va_list args) {
     cli_bar_clear(c);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+}
+
+void cli_note(cli *c, const char *format, ...) {
+    va_list args;
+    if (cli_quiet(c)) return;
+    va_start(args, format);
+    line(c, format, args);
+    va_end(args);
+}
+
+void cli_complain(cli *c, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    line(c, format, args);
     va_end(args);
-    fputc('\n', stderr);
 }
 
 void cli_json_string(FILE *file, const char *text) {

@@ -88,6 +88,8 @@ int cli_fail(cli *c, const sk_error *err);
 int cli_usage(cli *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* A note on stderr, between the redraws of the progress bar; not with --quiet. */
 void cli_note(cli *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A sentence about one of many inputs, on stderr, whatever else goes on. */
+void cli_complain(cli *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Text as a JSON string with its quotes. */
 void cli_json_string(FILE *file, const char *text);
 /* Escape sequence for "bold", "red", "green", "yellow" or "reset"; "" if `file` is no terminal or NO_COLOR is set. */

@@ -61,7 +61,7 @@ static int bad_input(job *j, const char *path, const sk_error *err) {
     j->bad++;
     /* the library's sentence usually names the file already */
     const int named = strstr(err->message, path) != NULL;
-    cli_note(j->c, "%s%s%s", named ? "" : path, named ? "" : ": ", err->message);
+    cli_complain(j->c, "%s%s%s", named ? "" : path, named ? "" : ": ", err->message);
     return err->code == SK_ERR_MEMORY || err->code == SK_ERR_CANCELLED;
 }
 

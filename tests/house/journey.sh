@@ -169,6 +169,10 @@ SISKIN_CPU=c ok classify mmse.skn clips/feeder-02.mp4 --json && sed 's/"ms":[^,}
 ok classify mmse.skn clips/feeder-02.mp4 --json && sed 's/"ms":[^,}]*//g' out >fast.json
 cmp -s c.json fast.json || fault "int8 verdicts depend on the kernels"
 
+# One of many pictures cannot be read: quiet or not, it is named, and the others are judged.
+"$siskin" classify mmse.skn nowhere.jpg clips/feeder-02.mp4 --json -q >out 2>err
+[ $? = 1 ] && grep -q 'nowhere.jpg' err && grep -q 'feeder-02' out || fault "classify -q with an unreadable picture: $(cat err)"
+
 # A full disk: an error that says so, and no half file.
 for call in "quantize one --calibration birds -n 4 -o /dev/full" "export one --onnx /dev/full"; do
     "$siskin" $call -q >out 2>err
