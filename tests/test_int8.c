@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The int8 path: requantisation against exact arithmetic, every AVX2 kernel against the reference, whole networks
+/* The int8 path: requantisation against exact arithmetic, every vector kernel against the reference, whole networks
  * against float, and .skn files that are damaged by accident or on purpose. */
 #include <math.h>
 #include <setjmp.h>
@@ -137,24 +137,51 @@ static void compare(const guarded *g, const sk_int8_kernels *const *tables, sk_r
     }
 }
 
+static const char *const path_names[] = {"c", "avx2", "avxvnni", "avx512"}; /* narrow to wide */
+enum { PATHS = sizeof path_names / sizeof *path_names };
+
 /* The tables that this machine has beside the reference, NULL behind the last. */
-static int fast_tables(const sk_int8_kernels *tables[3]) {
+static int fast_tables(const sk_int8_kernels *tables[PATHS]) {
     int count = 0;
-    tables[0] = tables[1] = tables[2] = NULL;
-    if (sk_int8_avx2()) {
-        tables[count++] = sk_int8_avx2();
+    for (int i = 1; i < PATHS; i++) {
+        const sk_int8_kernels *table = sk_int8_path(path_names[i]);
+        print_message(table ? "%s against c\n" : "no %s on this machine: its kernels are not tested\n", path_names[i]);
+        if (table) {
+            tables[count++] = table;
+        }
     }
-    if (sk_int8_avx512()) {
-        tables[count++] = sk_int8_avx512();
-    }
-    for (int i = 0; i < count; i++) {
-        print_message("%s against c\n", tables[i]->name);
-    }
+    tables[count] = NULL;
     return count;
 }
 
+/* SISKIN_CPU is the widest that may be taken; another word changes nothing. */
+static void test_choice(void **state) {
+    (void)state;
+    const char *before = getenv("SISKIN_CPU");
+    char *kept = before ? sk_strdup(before) : NULL;
+    const char *expected = NULL;
+    for (int i = 0; i < PATHS; i++) {
+        const sk_int8_kernels *table = sk_int8_path(path_names[i]);
+        if (table) {
+            assert_string_equal(table->name, path_names[i]);
+            expected = path_names[i];
+        }
+        setenv("SISKIN_CPU", path_names[i], 1);
+        assert_string_equal(sk_int8_choose()->name, expected);
+    }
+    setenv("SISKIN_CPU", "avx1024", 1);
+    assert_null(sk_int8_path("avx1024"));
+    assert_string_equal(sk_int8_choose()->name, expected);
+    unsetenv("SISKIN_CPU");
+    assert_string_equal(sk_int8_choose()->name, expected);
+    if (kept) {
+        setenv("SISKIN_CPU", kept, 1);
+    }
+    sk_free(kept);
+}
+
 /* What a comparison needs; skips the test where there is nothing to compare. */
-static void begin(const sk_int8_kernels *tables[3], guarded g[BUFFERS]) {
+static void begin(const sk_int8_kernels *tables[PATHS], guarded g[BUFFERS]) {
     if (!fast_tables(tables)) {
         print_message("skipped: no vector kernels here\n");
         skip();
@@ -166,7 +193,7 @@ static void begin(const sk_int8_kernels *tables[3], guarded g[BUFFERS]) {
 
 static void test_random_shapes_equal_c(void **state) {
     (void)state;
-    const sk_int8_kernels *tables[3];
+    const sk_int8_kernels *tables[PATHS];
     guarded g[BUFFERS];
     begin(tables, g);
     sk_rng rng = sk_rng_make(7, 0, 0);
@@ -184,7 +211,7 @@ static void test_random_shapes_equal_c(void **state) {
 
 static void test_input_equals_c(void **state) {
     (void)state;
-    const sk_int8_kernels *tables[3];
+    const sk_int8_kernels *tables[PATHS];
     fast_tables(tables);
     guarded g[2] = {guard_make(), guard_make()};
     sk_rng rng = sk_rng_make(9, 0, 0);
@@ -210,7 +237,7 @@ static void test_input_equals_c(void **state) {
 
 static void test_network_shapes_equal_c(void **state) {
     (void)state;
-    const sk_int8_kernels *tables[3];
+    const sk_int8_kernels *tables[PATHS];
     guarded g[BUFFERS];
     begin(tables, g);
     sk_rng rng = sk_rng_make(8, 0, 0);
@@ -616,6 +643,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_requant_exact),
         cmocka_unit_test(test_finish_is_close),
+        cmocka_unit_test(test_choice),
         cmocka_unit_test(test_random_shapes_equal_c),
         cmocka_unit_test(test_input_equals_c),
         cmocka_unit_test(test_network_shapes_equal_c),

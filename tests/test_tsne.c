@@ -249,7 +249,7 @@ static void divergence_is_of_the_map(void **state) {
 /* Every instruction set that the machine has gives the bytes of the plain one. */
 static void same_bytes_on_every_cpu(void **state) {
     (void)state;
-    static const char *const names[] = {"c", "avx2", "avx512"};
+    static const char *const names[] = {"c", "avx2", "avxvnni", "avx512"};
     const size_t n = 330 * CLUSTERS;
     float *data = sk_alloc(n * DIMS, sizeof *data), *y = sk_alloc(n, 2 * sizeof *y), *z = sk_alloc(n, 2 * sizeof *z);
     const char *before = getenv("SISKIN_CPU");
@@ -257,8 +257,9 @@ static void same_bytes_on_every_cpu(void **state) {
     make_clusters(data, 330, CLUSTERS);
     sk_tsne_options o = sk_tsne_defaults();
     o.iterations = 40;
-    for (size_t t = 0; t < 3; t++) {
+    for (size_t t = 0; t < 4; t++) {
         setenv("SISKIN_CPU", names[t], 1);
+        if (!strcmp(names[t], "avxvnni")) assert_string_not_equal(sk_tsne_loops_here()->name, "avx512");
         print_message("%s: loops of %s\n", names[t], sk_tsne_loops_here()->name);
         assert_int_equal(sk_tsne(data, n, DIMS, &o, NULL, t ? z : y, NULL, NULL), SK_OK);
         if (t) assert_memory_equal(y, z, n * 2 * sizeof *y);

@@ -38,7 +38,7 @@ typedef struct sk_tsne_loops {
     void (*attract)(const float *y, size_t i, const float *p, const uint32_t *j, size_t count, float out[2]);
 } sk_tsne_loops;
 
-/* The fastest for this CPU; SISKIN_CPU=c or avx2 in the environment holds it back. */
+/* The fastest for this CPU; SISKIN_CPU=c, avx2 or avxvnni in the environment holds it back. */
 const sk_tsne_loops *sk_tsne_loops_here(void);
 
 /* ---- similarities ------------------------------------------------------------------------------------------------ */

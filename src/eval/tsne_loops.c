@@ -43,8 +43,9 @@ const sk_tsne_loops *sk_tsne_loops_here(void) {
 #ifdef __x86_64__
     const char *wanted = getenv("SISKIN_CPU");
     if (wanted && !strcmp(wanted, "c")) return &loops_plain;
-    if ((!wanted || strcmp(wanted, "avx2")) && __builtin_cpu_supports("avx512f") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    const int narrow = wanted && (!strcmp(wanted, "avx2") || !strcmp(wanted, "avxvnni"));
+    if (!narrow && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
         return &loops_avx512;
     if (__builtin_cpu_supports("avx2")) return &loops_avx2;
 #endif

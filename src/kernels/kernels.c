@@ -42,6 +42,7 @@ static const struct path {
 } paths[] = {
 #if defined(SK_HAVE_AVX2) && !defined(SK_DOUBLE)
     {"avx512", sk_kernels_avx512},
+    {"avxvnni", sk_kernels_avx2}, /* what it adds multiplies integers only */
     {"avx2", sk_kernels_avx2},
 #endif
     {"c", NULL},

@@ -156,9 +156,9 @@ typedef struct sk_kernels {
 
 /* The reference, complete. */
 const sk_kernels *sk_kernels_c(void);
-/* What this machine runs best. SISKIN_CPU in the environment, "c", "avx2" or "avx512", names the widest path that may
- * be taken: where the CPU lacks it, the next one that it has is taken, and another word changes nothing; `name` of the
- * table says what was chosen. Decided once, thread-safe, never NULL. */
+/* What this machine runs best. SISKIN_CPU in the environment, "c", "avx2", "avxvnni" (here the same as "avx2") or
+ * "avx512", names the widest path that may be taken: where the CPU lacks it, the next one that it has is taken, and
+ * another word changes nothing; `name` of the table says what was chosen. Decided once, thread-safe, never NULL. */
 const sk_kernels *sk_kernels_get(void);
 /* The table of one path by its name; 0 if the CPU or this build has no such path. */
 int sk_kernels_path(const char *name, sk_kernels *table);

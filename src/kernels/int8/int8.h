@@ -87,10 +87,13 @@ static inline void sk_int8_run(const sk_int8_kernels *kernels, const sk_q_layer 
 
 extern const sk_int8_kernels sk_int8_c;
 void sk_int8_c_input(const int8_t *table, const uint8_t *image, size_t pixels, int8_t *out);
-/* NULL if this CPU or this build (the board's) has none. sk_int8_avx512 needs VNNI too. */
+/* x86/: NULL if this CPU has it not. sk_int8_avx512 needs VNNI too. */
 const sk_int8_kernels *sk_int8_avx2(void);
+const sk_int8_kernels *sk_int8_avxvnni(void);
 const sk_int8_kernels *sk_int8_avx512(void);
-/* The widest for this CPU, no wider than SISKIN_CPU in the environment names: c, avx2 or avx512. */
+/* One of c, avx2, avxvnni, avx512; NULL if this CPU or this build (the board's has c alone) has it not. */
+const sk_int8_kernels *sk_int8_path(const char *name);
+/* The last of these that this CPU has, none behind the one that SISKIN_CPU in the environment names. */
 const sk_int8_kernels *sk_int8_choose(void);
 
 /* ---- the arithmetic ---------------------------------------------------------------------------------------- */

@@ -165,22 +165,50 @@ const sk_int8_kernels sk_int8_c = {
     .input = sk_int8_c_input,
 };
 
-#ifndef SK_HAVE_AVX2
-const sk_int8_kernels *sk_int8_avx2(void) {
-    return NULL;
+static const sk_int8_kernels *reference(void) {
+    return &sk_int8_c;
 }
 
-const sk_int8_kernels *sk_int8_avx512(void) {
+#if defined(SK_HAVE_AVX2) && !defined(SK_HAVE_AVXVNNI) /* the compiler cannot build it; the name still holds back */
+const sk_int8_kernels *sk_int8_avxvnni(void) {
     return NULL;
 }
 #endif
 
+/* Widest first. */
+static const struct path {
+    const char *name;
+    const sk_int8_kernels *(*get)(void); /* gives NULL if the CPU has it not */
+} paths[] = {
+#ifdef SK_HAVE_AVX2
+    {"avx512", sk_int8_avx512},
+    {"avxvnni", sk_int8_avxvnni},
+    {"avx2", sk_int8_avx2},
+#endif
+    {"c", reference},
+};
+enum { PATHS = sizeof paths / sizeof *paths };
+
+static int find(const char *name) {
+    for (int i = 0; i < PATHS; i++) {
+        if (strcmp(paths[i].name, name) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+const sk_int8_kernels *sk_int8_path(const char *name) {
+    const int path = find(name);
+    return path < 0 ? NULL : paths[path].get();
+}
+
 const sk_int8_kernels *sk_int8_choose(void) {
     const char *wanted = getenv("SISKIN_CPU");
-    if (wanted && strcmp(wanted, "c") == 0) {
-        return &sk_int8_c;
+    int path = wanted ? find(wanted) : 0;
+    path = path < 0 ? 0 : path;
+    while (!paths[path].get()) {
+        path++;
     }
-    const sk_int8_kernels *fast = wanted && strcmp(wanted, "avx2") == 0 ? NULL : sk_int8_avx512();
-    fast = fast ? fast : sk_int8_avx2();
-    return fast ? fast : &sk_int8_c;
+    return paths[path].get();
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Depthwise layers on AVX2, two vectors of channels at a time, down the picture. The rows of the padded picture are
- * interleaved in fixed pairs, the first with the second, the third with the fourth, so that each is interleaved once
- * whatever kernel rows it meets; a lane then sums two rows of the kernel. Where the kernel begins with the second row
- * of a pair, it takes weights that are packed one row lower. */
+/* Depthwise layers on AVX2, also with AVX-VNNI, two vectors of channels at a time, down the picture. The rows of the
+ * padded picture are interleaved in fixed pairs, the first with the second, the third with the fourth, so that each is
+ * interleaved once whatever kernel rows it meets; a lane then sums two rows of the kernel. Where the kernel begins with
+ * the second row of a pair, it takes weights that are packed one row lower. */
 #include "kernels/int8/x86/finish.h"
 #include "kernels/int8/x86/table.h"
 
@@ -27,7 +27,7 @@ size_t SK_WIDE(depthwise_packed)(const sk_q_layer *layer) {
     return block_bytes(layer) * (size_t)(round_up(layer->out_c, SK_PAIR) / SK_PAIR);
 }
 
-static sk_weight *pack_kernel(const sk_q_layer *layer, int first, sk_order order, int lower, sk_weight *w) {
+static int16_t *pack_kernel(const sk_q_layer *layer, int first, sk_order order, int lower, int16_t *w) {
     const int kernel = layer->kernel;
     for (int at = 0; at < pairs_under(kernel) * kernel; at++) {
         for (int i = 0; i < 2 * SK_PAIR; i++) {
@@ -46,7 +46,7 @@ void SK_WIDE(depthwise_pack)(const sk_q_layer *layer, void *packed) {
         const sk_order order = vectors_from(layer, first) == 2 ? in_order : one_vector;
         sk_pair *pair = (sk_pair *)(void *)((char *)packed + block_bytes(layer) * (size_t)(first / SK_PAIR));
         pair_pack(layer, first, order, none, first, pair);
-        pack_kernel(layer, first, order, 1, pack_kernel(layer, first, order, 0, (sk_weight *)(void *)(pair + 1)));
+        pack_kernel(layer, first, order, 1, pack_kernel(layer, first, order, 0, (int16_t *)(void *)(pair + 1)));
     }
 }
 
@@ -124,9 +124,9 @@ SK_INLINE void tile(const job *j, int kernel, int vectors, int pixels, int x, in
             const sk_vec w0 = vec_load(w), w1 = vectors > 1 ? vec_load(w + sizeof(sk_vec)) : w0;
             for (int p = 0; p < pixels; p++) {
                 const char *in = from + step * (size_t)p;
-                sums[p][0] = vec_dot(sums[p][0], vec_load(in), w0);
+                sums[p][0] = vec_dot16(sums[p][0], vec_load(in), w0);
                 if (vectors > 1) {
-                    sums[p][1] = vec_dot(sums[p][1], vec_load(in + sizeof(sk_vec)), w1);
+                    sums[p][1] = vec_dot16(sums[p][1], vec_load(in + sizeof(sk_vec)), w1);
                 }
             }
         }

@@ -111,7 +111,7 @@ SK_INLINE void finish_one(const sk_finisher *f, const sk_vec sums[][2], int pixe
         const sk_vec first = pair_finish(f, sums[p][0], p + 1 < pixels ? sums[p + 1][0] : rest[0]);
         const sk_vec second = p + 2 < pixels ? pair_finish(f, sums[p + 2][0], sums[p + 3][0]) : first;
         const sk_vec codes = vec_untangle(codes_of(&f->tail, first, second));
-        if (out_c == SK_LANES && pixels >= 4) {
+        if (out_c == SK_LANES && p + 4 <= pixels) {
             vec_store(out, codes);
             out += 4 * SK_LANES;
             continue;

@@ -6,7 +6,9 @@
 #include "kernels/int8/x86/finish.h"
 #include "kernels/int8/x86/table.h"
 
-enum { TILE = SK_LANES == 16 ? 8 : 4 }; /* output pixels */
+/* Output pixels. A vpdpbusd waits five cycles for the one before it on the same sum, so that it wants many sums: those
+ * of 6 pixels fill 16 registers. A vpaddd waits one cycle. */
+enum { TILE = SK_LANES == 16 ? 8 : SK_TERMS == 4 ? 6 : 4 };
 
 /* Weights as the tiles read them: per pair of vectors of output channels an sk_pair, then for each kernel row and each
  * SK_TERMS inputs of it two vectors, a lane per channel. */
@@ -32,13 +34,12 @@ size_t SK_WIDE(gemm_packed)(const sk_q_layer *layer) {
 
 /* SK_TERMS weights of one channel as one lane. */
 static inline int32_t lane_of(const int8_t *w, int count) {
-    int32_t lane = 0;
-#ifdef __AVX512VNNI__
-    memcpy(&lane, w, (size_t)count);
-#else
-    const int16_t two[2] = {w[0], count > 1 ? w[1] : 0};
-    memcpy(&lane, two, sizeof lane);
-#endif
+    sk_weight terms[SK_TERMS] = {0};
+    int32_t lane;
+    for (int i = 0; i < count; i++) {
+        terms[i] = w[i];
+    }
+    memcpy(&lane, terms, sizeof lane);
     return lane;
 }
 
@@ -129,8 +130,8 @@ SK_INLINE void tile(const job *j, const sk_input *const *rows, int pixels, int v
     }
 }
 
-#define TILE_OF(pixels)                                                                                                \
-    static void tile##pixels(const job *j, const sk_input *const *rows, int8_t *out) {                                 \
+#define TILE_OF(name, pixels)                                                                                          \
+    static void name(const job *j, const sk_input *const *rows, int8_t *out) {                                         \
         const char *packed = j->layer->packed;                                                                         \
         for (int c = 0; c < j->layer->out_c; c += SK_PAIR, packed += j->s.block) {                                     \
             if (vectors_from(j->layer, c) == 2) {                                                                      \
@@ -140,14 +141,10 @@ SK_INLINE void tile(const job *j, const sk_input *const *rows, int pixels, int v
             }                                                                                                          \
         }                                                                                                              \
     }
-TILE_OF(1)
-TILE_OF(2)
-TILE_OF(4)
-#ifdef __AVX512VNNI__
-TILE_OF(8)
-#else
-#define tile8 tile4 /* never called */
-#endif
+TILE_OF(tile1, 1)
+TILE_OF(tile2, 2)
+TILE_OF(tile4, 4)
+TILE_OF(whole_tile, TILE)
 
 /* All channels of `pixels` output pixels beside each other. */
 static void run_pixels(const job *j, const sk_input *const *rows, int pixels, int8_t *out) {
@@ -157,7 +154,7 @@ static void run_pixels(const job *j, const sk_input *const *rows, int pixels, in
     }
     while (pixels > 0) {
         const int now = pixels >= TILE ? TILE : pixels >= 4 ? 4 : pixels >= 2 ? 2 : 1;
-        (now == 8 ? tile8 : now == 4 ? tile4 : now == 2 ? tile2 : tile1)(j, at, out);
+        (now == TILE ? whole_tile : now == 4 ? tile4 : now == 2 ? tile2 : tile1)(j, at, out);
         for (int y = 0; y < j->s.rows; y++) {
             at[y] += j->step * (size_t)now;
         }

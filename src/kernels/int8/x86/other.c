@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Mean, gate and sum, and the table of this width. */
+#include <cpuid.h>
+
 #include "kernels/int8/x86/finish.h"
 #include "kernels/int8/x86/table.h"
 
@@ -176,11 +178,7 @@ static size_t scratch_bytes(const sk_q_layer *layer) {
 }
 
 static const sk_int8_kernels kernels = {
-#ifdef __AVX512VNNI__
-    .name = "avx512",
-#else
-    .name = "avx2",
-#endif
+    .name = SK_PATH,
     .packed_bytes = packed_bytes,
     .pack = pack,
     .scratch_bytes = scratch_bytes,
@@ -198,6 +196,12 @@ const sk_int8_kernels *sk_int8_avx512(void) {
                    __builtin_cpu_supports("avx512vl")
                ? &kernels
                : NULL;
+}
+#elif defined(__AVXVNNI__)
+/* Compilers may not know this feature by name; the answer about AVX2 says that the system saves the registers. */
+const sk_int8_kernels *sk_int8_avxvnni(void) {
+    unsigned a, b, c, d;
+    return __builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && a & 1u << 4 ? &kernels : NULL;
 }
 #else
 const sk_int8_kernels *sk_int8_avx2(void) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The words in which the int8 kernels are written. Each file of this folder is built twice: for AVX2 with vectors of 32
- * bytes, where products are summed in pairs of int16 (vpmaddwd, never the saturating u8 x s8 instruction), and for
- * AVX-512 with VNNI, 64 bytes, in fours of bytes. Both sum without rounding or saturation, so every sum is the
- * reference's. No word reads or writes a byte past the count that it is given. */
+/* The words in which the int8 kernels are written. The files of this folder are built for AVX2 with vectors of 32
+ * bytes, where products are summed in pairs of int16 (vpmaddwd, never the saturating u8 x s8 instruction), for AVX2
+ * with AVX-VNNI, where the same vectors are summed in fours of bytes, and for AVX-512 with VNNI, 64 bytes, in fours
+ * too. All sum without rounding or saturation, so every sum is the reference's. No word reads or writes a byte past the
+ * count that it is given. */
 #ifndef SK_INT8_X86_VECTOR_H
 #define SK_INT8_X86_VECTOR_H
 
@@ -13,18 +14,25 @@
 
 #define SK_INLINE static inline __attribute__((always_inline))
 
-#ifdef __AVX512VNNI__
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 enum {
-    SK_LANES = 16, /* int32 of a vector */
-    SK_TERMS = 4,  /* products that a lane sums at once */
+    SK_TERMS = 4,   /* products that a lane sums at once */
     SK_OFFSET = 128 /* what is added to inputs, so that they are unsigned */
 };
+typedef uint8_t sk_input; /* an input as `dot` wants it */
+typedef int8_t sk_weight;
+#else
+enum { SK_TERMS = 2, SK_OFFSET = 0 };
+typedef int16_t sk_input, sk_weight;
+#endif
+
+#ifdef __AVX512VNNI__
+enum { SK_LANES = 16 }; /* int32 of a vector */
+#define SK_PATH "avx512"
 #define SK_WIDE(name) sk_int8_avx512_##name
 typedef __m512i sk_vec;
 typedef __m512 sk_real;
 typedef __m256i sk_half;
-typedef uint8_t sk_input; /* an input as `dot` wants it */
-typedef int8_t sk_weight;
 
 SK_INLINE sk_vec vec_load(const void *from) { return _mm512_loadu_si512(from); }
 SK_INLINE void vec_store(void *to, sk_vec v) { _mm512_storeu_si512(to, v); }
@@ -132,13 +140,10 @@ SK_INLINE void inputs_of_codes(const int8_t *from, size_t count, sk_input *to) {
     _mm512_mask_storeu_epi8(to + i, rest, _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, from + i), flip));
 }
 #else
-enum { SK_LANES = 8, SK_TERMS = 2, SK_OFFSET = 0 };
-#define SK_WIDE(name) sk_int8_avx2_##name
+enum { SK_LANES = 8 };
 typedef __m256i sk_vec;
 typedef __m256 sk_real;
 typedef __m128i sk_half;
-typedef int16_t sk_input;
-typedef int16_t sk_weight;
 
 SK_INLINE sk_vec vec_load(const void *from) { return _mm256_loadu_si256((const __m256i *)from); }
 SK_INLINE void vec_store(void *to, sk_vec v) { _mm256_storeu_si256((__m256i *)to, v); }
@@ -165,12 +170,30 @@ SK_INLINE sk_real real_clamp(sk_real a, sk_real low, sk_real high) {
 SK_INLINE sk_half vec_low(sk_vec v) { return _mm256_castsi256_si128(v); }
 SK_INLINE sk_half vec_high(sk_vec v) { return _mm256_extracti128_si256(v, 1); }
 
+#ifdef __AVXVNNI__
+#define SK_PATH "avxvnni"
+#define SK_WIDE(name) sk_int8_avxvnni_##name
+
+SK_INLINE sk_vec vec_dot(sk_vec sum, sk_vec x, sk_vec w) { return _mm256_dpbusd_avx_epi32(sum, x, w); }
+/* The same of two int16 each: what depthwise layers have on both kinds of CPU. */
+SK_INLINE sk_vec vec_dot16(sk_vec sum, sk_vec x, sk_vec w) { return _mm256_dpwssd_avx_epi32(sum, x, w); }
+/* Codes, as many as make a vector, as inputs. */
+SK_INLINE sk_vec vec_inputs(const int8_t *from) { return _mm256_xor_si256(vec_load(from), vec_set8(-128)); }
+#else
+#define SK_PATH "avx2"
+#define SK_WIDE(name) sk_int8_avx2_##name
+
 /* The sum stays in a register from one dot to the next: compilers would rather keep all products and add them later. */
-SK_INLINE sk_vec vec_dot(sk_vec sum, sk_vec x, sk_vec w) {
+SK_INLINE sk_vec vec_dot16(sk_vec sum, sk_vec x, sk_vec w) {
     sum = vec_add32(sum, _mm256_madd_epi16(x, w));
     __asm__("" : "+x"(sum));
     return sum;
 }
+SK_INLINE sk_vec vec_dot(sk_vec sum, sk_vec x, sk_vec w) { return vec_dot16(sum, x, w); }
+SK_INLINE sk_vec vec_inputs(const int8_t *from) {
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)from));
+}
+#endif
 
 SK_INLINE sk_vec vec_untangle(sk_vec v) {
     return _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
@@ -230,12 +253,13 @@ SK_INLINE sk_vec vec_load_words(const int8_t *from, int count) {
 }
 
 SK_INLINE void inputs_of_codes(const int8_t *from, size_t count, sk_input *to) {
+    const size_t step = sizeof(sk_vec) / sizeof *to;
     size_t i = 0;
-    for (; i + 16 <= count; i += 16) {
-        vec_store(to + i, _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(from + i))));
+    for (; i + step <= count; i += step) {
+        vec_store(to + i, vec_inputs(from + i));
     }
     for (; i < count; i++) {
-        to[i] = from[i];
+        to[i] = (sk_input)(from[i] + SK_OFFSET);
     }
 }
 #endif
