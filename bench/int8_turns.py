@@ -58,8 +58,22 @@ class Contender:
         self.process.stdin.flush()
         self.times.append(float(self.process.stdout.readline()))
 
+    def leave(self):
+        self.process.stdin.close()
+        self.process.wait()
+
     def off(self, logits):
         return max(abs(a - b) for row, want in zip(self.answer["logits"], logits) for a, b in zip(row, want))
+
+
+def siskins(program, folder, skn):
+    """siskin with the widest kernels, and held back to AVX2 and to AVX-VNNI, where the CPU has it."""
+    field = [Contender("siskin", [program, folder + "/int8", skn])]
+    for path in "avx2", "avxvnni":
+        field.append(Contender("siskin_" + path, [program, folder + "/int8", skn], {"SISKIN_CPU": path}))
+    if field[2].answer["version"] != "avxvnni kernels":
+        field.pop().leave()
+    return field
 
 
 def main():
@@ -71,12 +85,12 @@ def main():
     def peer(name, engine, file):
         return Contender(name, [sys.executable, script, engine, f"{folder}/{file}.onnx", folder + "/float.bin"])
 
-    field = [Contender("siskin", [program, folder + "/int8", skn]),
-             Contender("siskin_avx2", [program, folder + "/int8", skn], {"SISKIN_CPU": "avx2"}),
-             peer("onnxruntime_fp32", "onnxruntime", "float"), peer("onnxruntime_int8", "onnxruntime", "static"),
-             peer("onnxruntime_qdq", "onnxruntime", "int8"), peer("openvino_int8", "openvino", "int8")]
-    step = field[0].answer["step"]
-    for contender in field[:2]:
+    own = siskins(program, folder, skn)
+    field = own + [
+        peer("onnxruntime_fp32", "onnxruntime", "float"), peer("onnxruntime_int8", "onnxruntime", "static"),
+        peer("onnxruntime_qdq", "onnxruntime", "int8"), peer("openvino_int8", "openvino", "int8")]
+    step = own[0].answer["step"]
+    for contender in own:
         if contender.off(ours) > 1e-5:
             sys.exit(f"bench/int8: {contender.name} answers otherwise than the library")
     for contender in field * (rounds + 1):
@@ -88,12 +102,11 @@ def main():
         print(f"{c.name} {c.answer['version']}: {medians[c.name]:.4f} ms ({min(c.times[1:]):.4f} to "
               f"{max(c.times[1:]):.4f}); logits at most {c.off(floats):.3f} from the float model's, "
               f"{c.off(ours) / step:.1f} steps from siskin's int8")
-    for name in list(medians)[2:]:
-        result[f"siskin_of_{name}_ratio"] = round(medians["siskin"] / medians[name], 3)
-        result[f"avx2_of_{name}_ratio"] = round(medians["siskin_avx2"] / medians[name], 3)
+    for name in list(medians)[len(own):]:
+        for c in own:
+            result[f"{c.name.removeprefix('siskin_')}_of_{name}_ratio"] = round(medians[c.name] / medians[name], 3)
     for c in field:
-        c.process.stdin.close()
-        c.process.wait()
+        c.leave()
     print(json.dumps(result))
 
 
