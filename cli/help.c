@@ -198,9 +198,9 @@ static void man_all(void) {
         putchar('\n');
     }
     man_exit_status();
-    printf(".SH ENVIRONMENT\n.TP\n.B SISKIN_CPU\n\\fBc\\fR, \\fBavx2\\fR or \\fBavx512\\fR: the widest kernels to use, "
-           "\\fBc\\fR being the reference; unset, or where the CPU lacks them, the fastest that it has are "
-           "used.\n.TP\n.B NO_COLOR\nset to anything: no colours.\n");
+    printf(".SH ENVIRONMENT\n.TP\n.B SISKIN_CPU\n\\fBc\\fR, \\fBavx2\\fR, \\fBavxvnni\\fR (avx2 but for int8) or "
+           "\\fBavx512\\fR: the widest kernels to use, \\fBc\\fR being the reference; unset, or where the CPU "
+           "lacks them, the fastest that it has are used.\n.TP\n.B NO_COLOR\nset to anything: no colours.\n");
     man_examples("siskin import frames.tsv photos.tsv -o birds\nsiskin split birds --ratio 6:2:2 --seed 1\n"
                  "siskin check birds\nsiskin train birds -o run --pretrained bird-small.safetensors\n"
                  "siskin eval run birds --split test -o report\n"
