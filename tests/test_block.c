@@ -143,6 +143,7 @@ static void test_pays(void **state) {
         for (int i = 0; i < 2; i++) {
             sk_quant_options o = sk_quant_defaults();
             o.reconstruct = i;
+            o.adaround = o.correct_bias = 0; /* they have done most of what is to be won, and would hide a broken stage */
             o.per = SK_QUANT_PER_TENSOR; /* coarse enough for the step to stand out of the activations' noise */
             size_t size = 0;
             double error, mean, agreement;
@@ -155,7 +156,7 @@ static void test_pays(void **state) {
         net_free(&net);
     }
     print_message("held out: squared error %.4g, with blocks %.4g\n", square[0], square[1]);
-    assert_true(square[1] < .98 * square[0]);
+    assert_true(square[1] < .7 * square[0]);
 }
 
 static void test_threads(void **state) {

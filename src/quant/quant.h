@@ -62,7 +62,7 @@ void sk_float_run_layer(const sk_float_net *floats, sk_float_run *run, size_t la
 void sk_float_patches(const sk_float_net *floats, size_t layer, const float *patches, int rows, float *out);
 
 /* ---- places of a tensor that stand for all (patch.c) --------------------------------------------------------- */
-#define SK_PLACES 32
+#define SK_PLACES 96
 /* Output pixels of a layer that are looked at in each picture, and the `index`-th of picture `picture`. */
 int sk_place_count(const sk_layer *layer);
 size_t sk_place(const sk_layer *layer, size_t number, int picture, int index, uint64_t seed);
