@@ -143,7 +143,7 @@ static void test_pays(void **state) {
         for (int i = 0; i < 2; i++) {
             sk_quant_options o = sk_quant_defaults();
             o.reconstruct = i;
-            o.adaround = o.correct_bias = 0; /* they have done most of what is to be won, and would hide a broken stage */
+            o.adaround = o.correct_bias = 0; /* they win most of it, and would hide a broken stage */
             o.per = SK_QUANT_PER_TENSOR; /* coarse enough for the step to stand out of the activations' noise */
             size_t size = 0;
             double error, mean, agreement;
