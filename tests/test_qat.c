@@ -224,10 +224,10 @@ static uint8_t *paint_pictures(int count) {
 }
 
 /* What is trained is what the integers compute. */
-static void test_engine(void **unused) {
+static void compare_with_integers(const char *name, sk_quant_per per) {
     enum { PICTURES = 200 };
     const size_t size = SIZE * SIZE * 3;
-    char *run = in_root("engine"), *path = in_root("engine.skn");
+    char *run = in_root(name), *path = in_root("engine.skn");
     uint8_t *pictures = paint_pictures(PICTURES);
     float *logits = sk_alloc(2 * PICTURES, sizeof *logits);
     sk_fake *fake = sk_calloc(1, sizeof *fake);
@@ -238,15 +238,16 @@ static void test_engine(void **unused) {
     sk_error err = {0};
     size_t bad = 0;
     sk_quant_options options;
-    (void)unused;
     assert_int_equal(sk_model_read(run, &model, &err), SK_OK);
     assert_string_equal(sk_quant_recipe_of(model), "learned");
     assert_int_equal(sk_quant_recipe("learned", &options, &err), SK_OK);
     options.pictures = 8;
+    options.per = per;
     assert_int_equal(sk_cache_open(paint, 0, 1, NULL, &cache, &bad, &err), SK_OK);
     if (sk_quantize(model, paint, cache, path, &options, NULL, NULL, &err) != SK_OK) fail_msg("%s", err.message);
     if (sk_rt_open(path, &rt, &err) != SK_OK) fail_msg("%s", err.message);
     set_fake(model, fake);
+    fake->per_tensor = per == SK_QUANT_PER_TENSOR;
     const sk_engine_options engine_options = {.batch = PICTURES, .threads = 1, .freeze_bn = 1, .fake = fake};
     if (sk_engine_create(model, &engine_options, &engine, &err) != SK_OK) fail_msg("%s", err.message);
     assert_int_equal(sk_engine_predict(engine, pictures, PICTURES, logits, &err), SK_OK);
@@ -275,6 +276,29 @@ static void test_engine(void **unused) {
     sk_free(pictures);
     sk_free(path);
     sk_free(run);
+}
+
+static void test_engine(void **unused) {
+    (void)unused;
+    compare_with_integers("engine", SK_QUANT_PER_CHANNEL);
+}
+
+static void test_engine_per_tensor(void **unused) {
+    sk_train_options options = qat_options(SK_QAT_ENGINE);
+    sk_model *models[2] = {NULL};
+    sk_tensor stem[2];
+    (void)unused;
+    options.qat_per = SK_QAT_PER_TENSOR;
+    train(paint, "tensor", &options);
+    for (int i = 0; i < 2; i++) {
+        char *run = in_root(i ? "tensor" : "engine");
+        assert_int_equal(sk_model_read(run, &models[i], NULL), SK_OK);
+        assert_int_equal(sk_model_tensor(models[i], 0, &stem[i], NULL), SK_OK);
+        sk_free(run);
+    }
+    assert_memory_not_equal(stem[0].data, stem[1].data, stem[0].count * sizeof(float));
+    for (int i = 0; i < 2; i++) sk_model_free(models[i]);
+    compare_with_integers("tensor", SK_QUANT_PER_TENSOR);
 }
 
 enum { BATCH = 16 };
@@ -388,7 +412,8 @@ int main(void) {
         cmocka_unit_test(test_against_torch), cmocka_unit_test(test_factors), cmocka_unit_test(test_pull),
         cmocka_unit_test(test_equalise),
         cmocka_unit_test(test_errors),        cmocka_unit_test(test_threads), cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_engine),        cmocka_unit_test(test_gradient), cmocka_unit_test(test_broken_ranges),
+        cmocka_unit_test(test_engine),        cmocka_unit_test(test_engine_per_tensor),
+        cmocka_unit_test(test_gradient),      cmocka_unit_test(test_broken_ranges),
     };
     return cmocka_run_group_tests_name("qat", tests, begin, end);
 }

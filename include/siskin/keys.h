@@ -73,6 +73,8 @@
       "readers up; 0 for none")                                                                                       \
     X("qat", "qat", 0, CHOICE, qat, "SCHEME", 0, 0, "off|engine|npu",                                                 \
       "round as int8 does while training, from the model of --pretrained")                                            \
+    X("qat_per", "qat-per", 0, CHOICE, qat_per, "GROUP", 0, 0, "channel|tensor",                                      \
+      "with --qat: what has a scale of its own among a layer's weights")                                              \
     X("distill", "distill", 0, FLOAT, distill, "D", 0, 1, NULL,                                                       \
       "with --qat: share of the loss that holds to the float model's answers")                                        \
     X("qat_lr", "qat-lr", 0, FLOAT, qat_lr, "RATE", 0, 1, NULL,                                                       \

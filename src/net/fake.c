@@ -135,14 +135,18 @@ static double largest(const sk_real *w, int count, size_t step) {
     return most;
 }
 
-void sk_quantize_weights(sk_real *w, int rows, int c, int by_column, const float *factor) {
+void sk_quantize_weights(sk_real *w, int rows, int c, int by_column, int per_tensor, const float *factor) {
     const int channels = by_column ? c : rows, count = by_column ? rows : c;
     const size_t step = by_column ? (size_t)c : 1, next = by_column ? 1 : (size_t)c;
+    double common = 0;
 
+    for (int i = 0; per_tensor && i < channels; i++)
+        common = fmax(common, largest(w + (size_t)i * next, count, step) * (factor ? (double)factor[i] : 1));
     for (int i = 0; i < channels; i++) {
         const double by = factor ? (double)factor[i] : 1;
         sk_real *row = w + (size_t)i * next;
-        const double scale = fmax(largest(row, count, step) * by / 127, 1e-12) / by;
+        const double most = per_tensor ? common : largest(row, count, step) * by;
+        const double scale = fmax(most / 127, 1e-12) / by;
         const sk_real unit = (sk_real)scale, inverse = (sk_real)(1 / scale);
 
         for (int k = 0; k < count; k++)

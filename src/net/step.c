@@ -67,7 +67,7 @@ const sk_real *sk_step_rounded(const sk_step *s, const sk_real *weight, int out,
     if (!s->options.fake) return weight;
     to = s->rounded + (size_t)omp_get_thread_num() * s->rounded_size;
     memcpy(to, weight, (size_t)out * (size_t)in * sizeof *to);
-    sk_quantize_weights(to, out, in, 0, NULL);
+    sk_quantize_weights(to, out, in, 0, s->options.fake->per_tensor, NULL);
     return to;
 }
 

@@ -65,11 +65,11 @@ static void fold_unit(sk_step *s, int unit) {
     }
     if (u->op == SK_OP_DEPTHWISE) {
         fill_matrix(s, unit, us->ka, us->forward);
-        if (f) sk_quantize_weights(us->forward, u->kernel * u->kernel, u->out_c, 1, read_by(s, u));
+        if (f) sk_quantize_weights(us->forward, u->kernel * u->kernel, u->out_c, 1, f->per_tensor, read_by(s, u));
         return;
     }
     fill_matrix(s, unit, us->ka, matrix);
-    if (f) sk_quantize_weights(matrix, u->out_c, depth, 0, NULL);
+    if (f) sk_quantize_weights(matrix, u->out_c, depth, 0, f->per_tensor, NULL);
     s->k->gemm_pack(us->forward, u->out_c, depth, matrix, depth, 1);
     if (u->op != SK_OP_CONV) s->k->gemm_pack(us->backward, depth, u->out_c, matrix, 1, depth);
 }
