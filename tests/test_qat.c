@@ -74,7 +74,7 @@ static void test_pull(void **unused) {
 /* ---- channels that reach too far ------------------------------------------------------------------------------ */
 static void observe_highest(sk_model *model, const sk_quant_pictures *pictures, int layer, float *highest) {
     sk_observed seen;
-    assert_int_equal(sk_observe(model, pictures, 1, 0, &seen, NULL), SK_OK);
+    assert_int_equal(sk_observe(model, pictures, 1, SK_OBSERVE_ENDS, &seen, NULL), SK_OK);
     *highest = 0;
     for (int c = 0; c < sk_model_layer(model, (size_t)layer)->out_c; c++)
         *highest = fmaxf(*highest, seen.highest[layer][c]);

@@ -67,7 +67,8 @@ typedef struct sk_verdict {
 } sk_verdict;
 /* ARGUMENT unless the threshold lies between 0 and 1 and the penalty above 0, to 1. */
 sk_status sk_thresholds_check(float threshold, float penalty, sk_error *err);
-/* p[0] >= threshold says bird; otherwise a side crop must reach `penalty` (0.5 = none). */
+/* p[0] >= threshold says bird; otherwise a side crop must reach `penalty`, which asks more of it than of the
+ * centre where it is above the threshold. */
 sk_verdict sk_decide(const float *p, int crops, float threshold, float penalty);
 
 #ifdef __cplusplus

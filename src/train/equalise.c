@@ -28,7 +28,7 @@ sk_status sk_equalise_channels(sk_model *model, const sk_quant_pictures *picture
     sk_net *net = sk_model_net(model);
     sk_observed seen;
     *channels = 0;
-    const sk_status status = sk_observe(model, pictures, threads, 0, &seen, err);
+    const sk_status status = sk_observe(model, pictures, threads, SK_OBSERVE_ENDS, &seen, err);
     if (status != SK_OK) return status;
     for (int i = 0; i < net->layer_count; i++)
         for (int k = i + 1; seen.highest[i] && k < net->layer_count; k++) {

@@ -80,8 +80,8 @@ static sk_status prepare(watcher *w, sk_error *err) {
     return SK_OK;
 }
 
-/* From the first pass to the second. */
-static sk_status between(watcher *w, int equalize, sk_error *err) {
+/* What the first pass found; room for the second, if there is one. */
+static sk_status take_ends(watcher *w, sk_observe_what what, sk_error *err) {
     for (size_t i = 0; i < w->layers; i++) {
         const int c = sk_model_layer(w->model, i)->out_c;
         float *low = w->channels[i];
@@ -91,22 +91,30 @@ static sk_status between(watcher *w, int equalize, sk_error *err) {
             if (!w->out->highest[i]) return sk_fail_memory(err, "the channels' ranges");
             for (int k = 0; k < c; k++) w->out->highest[i][k] = fmaxf(low[c + k], -low[k]);
         }
-        if (low && equalize) {
+        if (low && what == SK_OBSERVE_EQUAL) {
             sk_channels_equalize(low, low + c, c, &w->ranges[i]);
             w->out->equal[i] = low;
             w->channels[i] = NULL;
         }
         w->out->all[i][0] = w->ranges[i].low;
         w->out->all[i][1] = w->ranges[i].high;
+        if (what == SK_OBSERVE_ENDS) continue;
         w->ranges[i].bins = sk_calloc(SK_RANGE_BINS, sizeof *w->ranges[i].bins);
         if (!w->ranges[i].bins) return sk_fail_memory(err, "the histograms");
     }
-    w->counting = 1;
     return SK_OK;
 }
 
-sk_status sk_observe(sk_model *model, const sk_quant_pictures *pictures, int threads, int equalize, sk_observed *out,
-                     sk_error *err) {
+static sk_status count_best(watcher *w, const sk_quant_pictures *pictures, int threads, sk_error *err) {
+    w->counting = 1;
+    sk_status status = pass(w, pictures, threads, err);
+    for (size_t i = 0; status == SK_OK && i < w->layers; i++)
+        status = sk_range_choose(&w->ranges[i], SK_QUANT_MMSE, 100, w->out->best[i], err);
+    return status;
+}
+
+sk_status sk_observe(sk_model *model, const sk_quant_pictures *pictures, int threads, sk_observe_what what,
+                     sk_observed *out, sk_error *err) {
     watcher *w = sk_calloc(1, sizeof *w);
 
     *out = (sk_observed){0};
@@ -116,10 +124,9 @@ sk_status sk_observe(sk_model *model, const sk_quant_pictures *pictures, int thr
     w->layers = sk_model_layer_count(model);
     sk_status status = prepare(w, err);
     if (status == SK_OK) status = pass(w, pictures, threads, err);
-    if (status == SK_OK) status = between(w, equalize, err);
-    if (status == SK_OK) status = pass(w, pictures, threads, err);
+    if (status == SK_OK) status = take_ends(w, what, err);
+    if (status == SK_OK && what != SK_OBSERVE_ENDS) status = count_best(w, pictures, threads, err);
     for (size_t i = 0; i < w->layers; i++) {
-        if (status == SK_OK) status = sk_range_choose(&w->ranges[i], SK_QUANT_MMSE, 100, out->best[i], err);
         sk_free(w->ranges[i].bins);
         sk_free(w->channels[i]);
         sk_free(w->weight[i]);

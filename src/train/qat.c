@@ -92,7 +92,7 @@ static void take_all(sk_qat *q, const sk_model *model, const sk_observed *seen) 
 sk_status sk_qat_renew(sk_qat *q, sk_model *model, int threads, sk_error *err) {
     sk_observed seen;
     if (q->scheme != SK_QAT_NPU) return SK_OK;
-    const sk_status status = sk_observe(model, &q->pictures, threads, 0, &seen, err);
+    const sk_status status = sk_observe(model, &q->pictures, threads, SK_OBSERVE_BEST, &seen, err);
     if (status != SK_OK) return status;
     take_all(q, model, &seen);
     set_ranges(q);
@@ -104,7 +104,7 @@ sk_status sk_qat_begin(sk_qat *q, sk_model *model, int threads, sk_error *err) {
     sk_observed seen;
     for (size_t i = 0; i < q->layers; i++) q->part[i][0] = q->part[i][1] = 1;
     if (q->scheme != SK_QAT_ENGINE) return SK_OK;
-    const sk_status status = sk_observe(model, &q->pictures, threads, 1, &seen, err);
+    const sk_status status = sk_observe(model, &q->pictures, threads, SK_OBSERVE_EQUAL, &seen, err);
     if (status != SK_OK) return status;
     take_best(q, model, &seen);
     set_ranges(q);

@@ -56,9 +56,12 @@ typedef struct sk_observed {
     float *highest[SK_MAX_LAYERS];  /* per channel of a layer that depthwise layers alone read: largest magnitude */
     float *equal[SK_MAX_LAYERS];    /* its factors, if they are asked for; `all` and `best` are then after division */
 } sk_observed;
+/* How much of it is wanted: one pass over the pictures for `all`, `before` and `highest`; another for `best`; with
+ * channels equalised ahead of that one. */
+typedef enum sk_observe_what { SK_OBSERVE_ENDS, SK_OBSERVE_BEST, SK_OBSERVE_EQUAL } sk_observe_what;
 /* Runs the float model on the pictures. */
-sk_status sk_observe(sk_model *model, const sk_quant_pictures *pictures, int threads, int equalize, sk_observed *out,
-                     sk_error *err);
+sk_status sk_observe(sk_model *model, const sk_quant_pictures *pictures, int threads, sk_observe_what what,
+                     sk_observed *out, sk_error *err);
 void sk_observed_free(sk_observed *observed);
 
 /* ---- equalise.c --------------------------------------------------------------------------------------------- */
