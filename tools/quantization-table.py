@@ -77,8 +77,9 @@ def options():
     parser.add_argument("--time", action="store_true", help="milliseconds per picture as well, one thread")
     parser.add_argument("--seeds", type=int, default=0, metavar="N",
                         help="instead: the spread of the recipe best over N draws of the calibration pictures")
-    parser.add_argument("--int8", nargs="+", default=[], metavar="NAME=FLOAT,SKN", type=pair,
-                        help="rows of models that were quantised elsewhere, e.g. after quantisation-aware training")
+    parser.add_argument("--int8", nargs="+", default=[], metavar="NAME=FLOAT,SKN,PER", type=pair,
+                        help="rows of models that were quantised elsewhere, e.g. after quantisation-aware training; PER, "
+                             "channel or tensor, is what their weights have scales for")
     return parser.parse_args()
 
 
@@ -125,8 +126,8 @@ def main():
             else:
                 table(given, model, skn)
     for name, files in given.int8:
-        model, other = files.split(",")
-        row(name, "channel", given.siskin, compare(given.siskin, given.dataset, model, other, given.threads), other,
+        model, other, per = files.split(",")
+        row(name, per, given.siskin, compare(given.siskin, given.dataset, model, other, given.threads), other,
             given.time)
 
 
