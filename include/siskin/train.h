@@ -61,7 +61,7 @@ typedef struct sk_train_options {
     sk_augment augment;      /* sk_augment_seed() */
     sk_qat_scheme qat;       /* quantisation-aware: `pretrained` is a trained model, whose card is taken over; needs
                               * freeze_bn */
-    sk_qat_per qat_per;      /* with qat: weights are rounded with one scale per output channel or per tensor; channel */
+    sk_qat_per qat_per;      /* with qat: what has a scale of its own among the weights of a layer; channel */
     float distill;           /* with qat: share of the loss that is the divergence from the float model, 0 */
     float qat_lr;            /* with qat engine: learning rate of the ranges, as parts of themselves; 1e-3 */
     float qat_pull;          /* with qat npu: gradient per code of excess over the range of least error; 0 */
