@@ -288,7 +288,7 @@ static void test_engine_per_tensor(void **unused) {
     sk_model *models[2] = {NULL};
     sk_tensor stem[2];
     (void)unused;
-    options.qat_per = SK_QAT_PER_TENSOR;
+    options.qat_per = SK_QUANT_PER_TENSOR;
     train(paint, "tensor", &options);
     for (int i = 0; i < 2; i++) {
         char *run = in_root(i ? "tensor" : "engine");

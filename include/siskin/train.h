@@ -6,6 +6,7 @@
 #include "siskin/augment.h"
 #include "siskin/dataset.h"
 #include "siskin/model.h"
+#include "siskin/quant.h"
 #include "siskin/ranks.h"
 #include "siskin/weights.h"
 
@@ -17,8 +18,6 @@ typedef enum sk_optimizer { SK_OPTIMIZER_ADAM, SK_OPTIMIZER_ADAMW, SK_OPTIMIZER_
 typedef enum sk_schedule { SK_SCHEDULE_CONSTANT, SK_SCHEDULE_COSINE } sk_schedule;
 /* Off; what the integer engine rounds; what the NPU's converter rounds in its plainest way. */
 typedef enum sk_qat_scheme { SK_QAT_OFF, SK_QAT_ENGINE, SK_QAT_NPU } sk_qat_scheme;
-/* What has a scale of its own among the weights of a layer. */
-typedef enum sk_qat_per { SK_QAT_PER_CHANNEL, SK_QAT_PER_TENSOR } sk_qat_per;
 typedef enum sk_balance { SK_BALANCE_NONE, SK_BALANCE_WEIGHTS, SK_BALANCE_SAMPLING } sk_balance;
 
 /* Fields are named as the keys of a recipe file and the options of `siskin train`. */
@@ -61,7 +60,7 @@ typedef struct sk_train_options {
     sk_augment augment;      /* sk_augment_seed() */
     sk_qat_scheme qat;       /* quantisation-aware: `pretrained` is a trained model, whose card is taken over; needs
                               * freeze_bn */
-    sk_qat_per qat_per;      /* with qat: what has a scale of its own among the weights of a layer; channel */
+    sk_quant_per qat_per;    /* with qat: what has a scale of its own among the weights of a layer; channel */
     float distill;           /* with qat: share of the loss that is the divergence from the float model, 0 */
     float qat_lr;            /* with qat engine: learning rate of the ranges, as parts of themselves; 1e-3 */
     float qat_pull;          /* with qat npu: gradient per code of excess over the range of least error; 0 */

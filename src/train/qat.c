@@ -19,7 +19,7 @@ sk_status sk_qat_open(sk_train_options *options, sk_qat **out, sk_error *err) {
     if (!q) return sk_fail_memory(err, "the ranges");
     q->scheme = options->qat;
     q->fake.pull = (double)options->qat_pull;
-    q->fake.per_tensor = options->qat_per == SK_QAT_PER_TENSOR;
+    q->fake.per_tensor = options->qat_per == SK_QUANT_PER_TENSOR;
     sk_status status = sk_model_read(options->pretrained, &q->teacher, err);
     if (status == SK_OK) {
         options->card = *sk_model_card(q->teacher);
